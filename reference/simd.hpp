@@ -1,0 +1,115 @@
+#pragma once
+// Vectors of the widest registers the build may use (SSE2, AVX2, AVX-512, NEON from one source), as
+// the vector extensions of GCC and Clang: + - * and comparisons work lane by lane.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+namespace lazy::simd {
+
+#if defined(__AVX512F__)
+inline constexpr int vector_bytes = 64, vector_registers = 32;
+#elif defined(__AVX__)
+inline constexpr int vector_bytes = 32, vector_registers = 16;
+#elif defined(__aarch64__)
+inline constexpr int vector_bytes = 16, vector_registers = 32;
+#else
+inline constexpr int vector_bytes = 16, vector_registers = 16;
+#endif
+
+template <class T>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(vector_bytes)));
+};
+template <class T>
+using Vector = typename VectorOf<T>::type;
+
+/// Entries of one vector.
+template <class T>
+inline constexpr int lanes = vector_bytes / int(sizeof(T));
+
+template <class T>
+Vector<T> load(const T* from) {
+  Vector<T> x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+template <class T>
+void store(T* to, Vector<T> x) {
+  std::memcpy(to, &x, sizeof x);
+}
+template <class T>
+Vector<T> broadcast(T x) {
+  return Vector<T>{} + x;
+}
+template <class V>
+V max(V x, V y) {
+  return x > y ? x : y;
+}
+template <class V>
+V min(V x, V y) {
+  return x < y ? x : y;
+}
+
+/// 0, 1, 2, ... lane by lane.
+template <class T>
+Vector<T> lane_numbers() {
+  Vector<T> x;
+  for (int l = 0; l < lanes<T>; ++l) x[l] = T(l);
+  return x;
+}
+
+/// Lane by lane in a fixed order, whatever the width of the sum's source.
+template <class T>
+T sum(Vector<T> x) {
+  T total = 0;
+  for (int l = 0; l < lanes<T>; ++l) total += x[l];
+  return total;
+}
+
+template <class T>
+struct Exp2;
+template <>
+struct Exp2<float> {
+  using Integer = std::int32_t;
+  static constexpr int mantissa_bits = 23, bias = 127, degree = 7;
+};
+template <>
+struct Exp2<double> {
+  using Integer = std::int64_t;
+  static constexpr int mantissa_bits = 52, bias = 1023, degree = 13;
+};
+
+/// The Taylor coefficient ln(2)^k / k! of 2^x.
+constexpr double exp2_coefficient(int k) {
+  double c = 1;
+  for (int i = 1; i <= k; ++i) c *= 0.69314718055994530942 / i;
+  return c;
+}
+
+/// 2^x to the last bit or two: 2^round(x) from the exponent's bits times a polynomial on [-1/2, 1/2].
+/// Exactly 1 at 0, exactly 0 below the smallest normal number, infinite above the largest; NaN
+/// stays NaN.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> exp2(Vector<T> x) {
+  using E = Exp2<T>;
+  using Bits = Vector<typename E::Integer>;
+  // Adding 1.5 * 2^mantissa_bits rounds to an integer, whose bits then end the mantissa.
+  constexpr T rounding = T(3ll << (E::mantissa_bits - 1)) + T(E::bias);
+  const Vector<T> too_large = broadcast(T(E::bias + 1));
+  x = x > too_large ? too_large : x;
+  const Vector<T> rounded = x + rounding, fraction = x - (rounded - rounding);
+  Vector<T> power = broadcast(T(exp2_coefficient(E::degree)));
+#pragma GCC unroll 16
+  for (int k = E::degree - 1; k >= 0; --k) power = power * fraction + T(exp2_coefficient(k));
+  Bits bits;
+  std::memcpy(&bits, &rounded, sizeof bits);
+  bits <<= E::mantissa_bits;
+  Vector<T> scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return x < T(1 - E::bias) ? Vector<T>{} : power * scale;
+}
+
+}  // namespace lazy::simd

@@ -1,0 +1,275 @@
+#pragma once
+// What the sweeps of the tiled path share: one head, one block of its query rows, and the scores
+// and probabilities of that block, tile of keys by tile of keys.
+//
+// Vector lanes are queries: a tile of scores is stored as [key][query], so that maxima, sums,
+// offsets and gradients of a row are vectors too, and nothing is ever summed across lanes. Scores
+// are kept in base 2: log2(e) / sqrt(D) is folded into the queries, log2(e) into the bias.
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "reference/aligned.hpp"
+#include "reference/elastic.hpp"
+#include "reference/register_tile.hpp"
+
+namespace lazy::tiled {
+
+using simd::lanes, simd::load, simd::store, simd::Vector;
+
+// 48 is a multiple of every build's register tile: 8 or 6 rows, 3 or 2 vectors of queries.
+inline constexpr Index tile_keys = 48, block_queries = 48, tile_size = tile_keys * block_queries;
+template <class T>
+inline constexpr int query_vectors = block_queries / lanes<T>;
+
+inline Index divide_up(Index x, Index by) {
+  return (x + by - 1) / by;
+}
+template <class T>
+Index padded_dim(Index D) {  // of a row that vectors cross
+  return divide_up(D, lanes<T>) * lanes<T>;
+}
+
+/// One query head of one sequence.
+template <class T>
+struct Head {
+  const T *q, *k, *v;        // first row of this head; rows are q_pitch, kv_pitch apart
+  Index q_pitch, kv_pitch;   // H * D, Hkv * D
+  Index D, W, keys;          // keys: rows of k and v in memory
+  const T* bias;             // at distance 0, base 2; readable a tile below 0 and above W
+  T tau;                     // 0 for the softmax rules
+  T extra_score;             // one more score in the sum: -inf, 0 (softmax1) or c (sink)
+  Index first_row, last_row; // rows first_row .. last_row - 1 see a key;
+  Index first_position;      // the first of them stands here
+  T tau_length;              // what tau is divided by, or 0 for the number of visible keys
+
+  /// What tau is divided by for the row at `position`.
+  T divisor(Index position) const { return tau_length > 0 ? tau_length : T(position + 1); }
+  Index end_position() const { return first_position + last_row - first_row; }
+  /// Blocks first_block() .. end_block() - 1 hold the rows.
+  Index first_block() const { return first_position / tile_keys; }
+  Index end_block() const { return divide_up(end_position(), tile_keys); }
+};
+
+/// The query rows at the positions of one tile of keys: up to 48, one a lane. The first and last
+/// block of a head may be shorter; lanes without a row hold zero queries and weigh nothing.
+template <class T>
+struct Block {
+  Index tile;                     // its diagonal tile; lane l stands at position tile * 48 + l
+  Index first_lane, last_lane;    // lanes first_lane .. last_lane - 1 hold rows
+  Index row_of_lane_0;            // may be negative
+  T* queries;                     // [D][48], scaled
+  alignas(64) T offset[block_queries];     // tau / n
+  alignas(64) T reference[block_queries];  // the largest score of the diagonal tile
+  alignas(64) T scale[block_queries];      // 2^(reference - lse)
+
+  bool holds(Index lane) const { return lane >= first_lane && lane < last_lane; }
+  Index rows() const { return last_lane - first_lane; }
+  Index first_row() const { return row_of_lane_0 + first_lane; }
+  Index position(Index lane) const { return tile * tile_keys + lane; }
+  /// Keys of tile `t` that a row of the block sees, and the same in full register tiles.
+  Index keys(Index t) const { return t == tile ? last_lane : tile_keys; }
+  Index scored_keys(Index t) const { return divide_up(keys(t), tile_rows) * tile_rows; }
+  /// The first vector of queries that sees a key of j's register tile in tile `t`.
+  Index first_vector(Index t, Index j) const {
+    return t == tile ? j / tile_rows * tile_rows / lanes<T> : 0;
+  }
+};
+
+/// Rows of a tile as the register tile wants them: 48 of them in memory, whole vectors wide.
+template <class T>
+struct Rows {
+  const T* data;
+  Index pitch;
+};
+
+/// `count` rows of x, from `first` on of `available`: x itself where 48 rows of whole vectors can
+/// be read, else a copy in `copy` [48, padded D], filled up with zeros.
+template <class T>
+Rows<T> tile_rows_of(const T* x, Index pitch, Index D, Index first, Index available, T* copy) {
+  const Index width = padded_dim<T>(D);
+  if (first + tile_keys <= available && width == D) return {x + first * pitch, pitch};
+  std::fill_n(copy, tile_keys * width, T(0));
+  for (Index r = 0; r < std::min(tile_keys, available - first); ++r)
+    std::copy_n(x + (first + r) * pitch, D, copy + r * width);
+  return {copy, width};
+}
+
+/// Lanes of a block's rows of x, transposed: to [D][48] = scale * x[lane][d], missing lanes 0. `x`
+/// is the tensor's first row of this head.
+template <class T>
+void transpose_rows(const Block<T>& block, const T* x, Index pitch, Index D, T scale, T* to) {
+  if (block.rows() < block_queries) std::fill_n(to, D * block_queries, T(0));
+  for (Index d = 0; d < D; ++d)
+    for (Index l = block.first_lane; l < block.last_lane; ++l)
+      to[d * block_queries + l] = scale * x[(block.row_of_lane_0 + l) * pitch + d];
+}
+
+/// The block of the rows at the positions of `tile`; `queries` is its memory [D][48].
+template <class T>
+Block<T> make_block(const Head<T>& head, Index tile, T* queries) {
+  const Index lane_of_first = head.first_position - tile * tile_keys;
+  Block<T> block;
+  block.tile = tile;
+  block.first_lane = std::max<Index>(0, lane_of_first);
+  block.last_lane = std::min(tile_keys, lane_of_first + head.last_row - head.first_row);
+  block.row_of_lane_0 = head.first_row - lane_of_first;
+  block.queries = queries;
+  transpose_rows(block, head.q, head.q_pitch, head.D,
+                 T(std::numbers::log2e / std::sqrt(double(head.D))), queries);
+  for (Index l = 0; l < block_queries; ++l)
+    block.offset[l] = block.holds(l) ? head.tau / head.divisor(block.position(l)) : T(-1);
+  return block;
+}
+
+/// Scores of a tile, base 2: strip [keys][48]. Hidden entries are -inf, where they are written at
+/// all: a vector that sees none of its key is left out.
+template <class T>
+void score_tile(const Head<T>& head, const Block<T>& block, Index tile, Rows<T> keys, T* strip) {
+  const Index distance_0 = (block.tile - tile) * tile_keys;
+  const bool biased = distance_0 - (tile_keys - 1) < head.W || tile == block.tile;
+  for (Index j = 0; j < block.keys(tile); j += tile_rows) {
+    const Index first = block.first_vector(tile, j) * lanes<T>;
+    register_tiles(keys.data + j * keys.pitch, keys.pitch, 1, block.queries + first, block_queries,
+                   head.D, query_vectors<T> - first / lanes<T>,
+                   [&](int r, Index v, Vector<T> score) {
+                     const Index lane = first + v * lanes<T>;
+                     if (biased) score += load(head.bias + distance_0 + lane - (j + r));
+                     store(strip + (j + r) * block_queries + lane, score);
+                   });
+  }
+}
+
+/// exp(S - reference) of a tile's scores, where S may be anything but the block's diagonal tile has
+/// been seen: the factor of P that does not need the whole row.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> exponential(Vector<T> score, Vector<T> reference) {
+  return simd::exp2<T>(score - reference);
+}
+
+/// P = exp(S - lse), at most 1: a row with a single key has exactly 1, the kink of tau = -1.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> probability(Vector<T> exponential, Vector<T> scale) {
+  return simd::min(exponential * scale, simd::broadcast(T(1)));
+}
+
+/// A row's reference, any score near its largest, so that exp(S - reference) neither overflows nor
+/// vanishes: the largest of the diagonal tile, which every row sees. `strip` are its scores.
+template <class T>
+void set_reference(Block<T>& block, const T* strip) {
+  for (Index v = 0; v < query_vectors<T>; ++v) {
+    const T* s = strip + v * lanes<T>;
+    Vector<T> largest = load(s);
+    for (Index j = 1; j < std::min(block.scored_keys(block.tile), (v + 1) * lanes<T>); ++j)
+      largest = simd::max(load(s + j * block_queries), largest);
+    store(block.reference + v * lanes<T>, largest);
+  }
+}
+
+/// log(exp(lse) + exp(extra)): what the probabilities are normalized by.
+template <class T>
+T with_extra_score(T lse, T extra) {
+  if (extra == -std::numeric_limits<T>::infinity()) return lse;
+  const T m = std::max(lse, extra);
+  return m + std::log(std::exp(lse - m) + std::exp(extra - m));
+}
+
+/// What turns exp(S - reference) into P, from the natural log-sum-exp [Tq]. Never inlined: forward
+/// and backward get the same bits from it, so that their live sets are the same.
+template <class T>
+[[gnu::noinline]] void set_scale(const Head<T>& head, Block<T>& block, const T* lse) {
+  for (Index l = 0; l < block_queries; ++l)
+    block.scale[l] =
+        block.holds(l) ? block.reference[l] -
+                             with_extra_score(lse[block.row_of_lane_0 + l], head.extra_score) *
+                                 T(std::numbers::log2e)
+                       : -std::numeric_limits<T>::infinity();
+  for (Index v = 0; v < block_queries; v += lanes<T>)
+    store(block.scale + v, simd::exp2<T>(load(block.scale + v)));
+}
+
+/// x where the v-th vector of queries sees key j of its diagonal tile, else 0.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> where_visible(Index v, Index j, Vector<T> x) {
+  const Vector<T> lane = simd::lane_numbers<T>() + T(v * lanes<T>);
+  return lane >= simd::broadcast(T(j)) ? x : Vector<T>{};
+}
+
+/// C[lane] += sum_j X[j][lane] Y[j] over the keys of a tile, for X [keys][48] that is 0 where
+/// hidden, Y [keys, width], C [48, width]: what a block's rows gather.
+template <class T>
+void accumulate_queries(const Block<T>& block, Index tile, const T* X, Rows<T> Y, T* C,
+                        Index width) {
+  for (Index l = block.first_lane / tile_rows * tile_rows; l < block.last_lane; l += tile_rows) {
+    const Index seen = std::min(block.keys(tile), tile == block.tile ? l + tile_rows : tile_keys);
+    accumulate_tiles(X + l, 1, block_queries, Y.data, Y.pitch, seen, C + l * width, width,
+                     width / lanes<T>);
+  }
+}
+
+/// C[j] += sum_lane X[j][lane] Y[lane], Y [48, width], C [keys, width]: what a tile's keys gather.
+template <class T>
+void accumulate_keys(const Block<T>& block, Index tile, const T* X, Rows<T> Y, T* C, Index width) {
+  for (Index j = 0; j < block.keys(tile); j += tile_rows) {
+    const Index first = std::max(block.first_lane, tile == block.tile ? j : Index(0));
+    accumulate_tiles(X + j * block_queries + first, block_queries, 1, Y.data + first * Y.pitch,
+                     Y.pitch, block.last_lane - first, C + j * width, width, width / lanes<T>);
+  }
+}
+
+/// Whether the rule is an exponential and an offset, as the tiled path computes it.
+inline bool is_exponential(Normalizer rule) {
+  return rule == Normalizer::elastic || rule == Normalizer::softmax ||
+         rule == Normalizer::softmax1 || rule == Normalizer::sink;
+}
+
+/// The bias of every head in base 2, [H] tables of `pitch` entries. As far as a tile may reach,
+/// there is 0 beyond the window and -inf at negative distances: the causal mask.
+template <class T>
+struct BiasTables {
+  AlignedVector<T> entries;
+  Index pitch;
+
+  BiasTables(const AttentionShape& s, const T* bias)
+      : entries(s.heads * table_size(s.window), T(0)), pitch(table_size(s.window)) {
+    for (Index h = 0; h < s.heads; ++h) {
+      T* table = entries.data() + h * pitch;
+      std::fill_n(table, margin, -std::numeric_limits<T>::infinity());
+      for (Index d = 0; d < s.window; ++d)
+        table[margin + d] = bias[h * s.window + d] * T(std::numbers::log2e);
+    }
+  }
+  const T* at_distance_0(Index head) const { return entries.data() + head * pitch + margin; }
+
+  static constexpr Index margin = 2 * tile_keys;
+  static Index table_size(Index window) { return window + 2 * margin; }
+};
+
+template <class T>
+Head<T> make_head(const AttentionShape& s, const AttentionRule& rule, const AttentionInputs<T>& in,
+                  const BiasTables<T>& bias, Index b, Index h) {
+  const Index kv_head = h / (s.heads / s.kv_heads), D = s.head_dim;
+  const Index length = sequence_length(s, in, b), position_of_row_0 = query_position(s, length, 0);
+  const Index first_row = std::clamp<Index>(-position_of_row_0, 0, s.queries);
+  return {.q = in.q + (b * s.queries * s.heads + h) * D,
+          .k = in.k + (b * s.keys * s.kv_heads + kv_head) * D,
+          .v = in.v + (b * s.keys * s.kv_heads + kv_head) * D,
+          .q_pitch = s.heads * D,
+          .kv_pitch = s.kv_heads * D,
+          .D = D,
+          .W = s.window,
+          .keys = s.keys,
+          .bias = bias.at_distance_0(h),
+          .tau = rule.normalizer == Normalizer::elastic ? in.tau[h] : T(0),
+          .extra_score = rule.normalizer == Normalizer::softmax1 ? T(0)
+                         : rule.normalizer == Normalizer::sink
+                             ? in.sink[h]
+                             : -std::numeric_limits<T>::infinity(),
+          .first_row = first_row,
+          .last_row = std::max(first_row, std::min(s.queries, length - position_of_row_0)),
+          .first_position = position_of_row_0 + first_row,
+          .tau_length = rule.divisor == Divisor::length ? T(length) : T(0)};
+}
+
+}  // namespace lazy::tiled
