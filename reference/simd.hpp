@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace lazy::simd {
 
@@ -67,6 +68,36 @@ T sum(Vector<T> x) {
   T total = 0;
   for (int l = 0; l < lanes<T>; ++l) total += x[l];
   return total;
+}
+
+/// Transposes a square of vectors in place, in log2(lanes) rounds of exchanges.
+template <class T>
+[[gnu::always_inline]] inline void transpose(Vector<T> (&rows)[lanes<T>]) {
+  [&]<int... lane>(std::integer_sequence<int, lane...>) {
+    const auto exchange = [&]<int step>(std::integral_constant<int, step>) {
+#pragma GCC unroll 16
+      for (int r = 0; r < lanes<T>; ++r) {
+        if (r & step) continue;
+        const Vector<T> a = rows[r], b = rows[r + step];
+#if defined(__clang__)
+        rows[r] = __builtin_shufflevector(a, b, (lane & step ? lanes<T> + lane - step : lane)...);
+        rows[r + step] =
+            __builtin_shufflevector(a, b, (lane & step ? lanes<T> + lane : lane + step)...);
+#else
+        using Indices = Vector<std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>>;
+        rows[r] =
+            __builtin_shuffle(a, b, Indices{(lane & step ? lanes<T> + lane - step : lane)...});
+        rows[r + step] =
+            __builtin_shuffle(a, b, Indices{(lane & step ? lanes<T> + lane : lane + step)...});
+#endif
+      }
+    };
+    exchange(std::integral_constant<int, 1>());
+    if constexpr (lanes<T> > 2) exchange(std::integral_constant<int, 2>());
+    if constexpr (lanes<T> > 4) exchange(std::integral_constant<int, 4>());
+    if constexpr (lanes<T> > 8) exchange(std::integral_constant<int, 8>());
+  }
+  (std::make_integer_sequence<int, lanes<T>>());
 }
 
 template <class T>

@@ -26,42 +26,46 @@ constexpr Index bias_copies = 4;     // copies of dbias, so that neighboring key
 
 template <class T>
 struct Workspace {
-  AlignedVector<T> P, dA;                            // strips [tile][key][48]
-  AlignedVector<T> A;                                // one tile
-  AlignedVector<T> queries, douts;                   // [D][48]
-  AlignedVector<T> query_rows, dout_rows, dQ;        // [48, padded D]
-  AlignedVector<T> keys, values;                     // copies of tiles
-  AlignedVector<T> dK, dV;                           // [keys, padded D]
-  AlignedVector<T> dbias;                            // [4][W + margins]
-  std::vector<char> live;                            // [tiles]
+  AlignedVector<T> keys, values;            // a head's rows, [tiles * 48, padded D]
+  AlignedVector<T> dK, dV;                  // likewise
+  AlignedVector<T> P, dA;                   // strips [tile][key][48]; P becomes dS
+  AlignedVector<T> A;                       // one tile of them
+  AlignedVector<T> query_rows, dout_rows;   // [48, padded D]
+  AlignedVector<T> queries, douts;          // their transposes
+  AlignedVector<T> dQ;                      // [48, padded D]
+  AlignedVector<T> dbias;                   // [4][W + margins]
+  std::vector<char> live;                   // [tiles]
 
   void reserve(const AttentionShape& s) {
     const std::size_t tiles = divide_up(s.keys, tile_keys), width = padded_dim<T>(s.head_dim);
     for (auto* strip : {&P, &dA}) strip->resize(std::max(strip->size(), tiles * tile_size));
-    for (auto* rows : {&dK, &dV}) rows->resize(std::max(rows->size(), tiles * tile_keys * width));
+    for (auto* rows : {&keys, &values, &dK, &dV})
+      rows->resize(std::max(rows->size(), tiles * tile_keys * width));
+    for (auto* rows : {&query_rows, &dout_rows, &queries, &douts, &dQ})
+      rows->resize(tile_keys * width);
     A.resize(tile_size);
-    for (auto* x : {&queries, &douts}) x->resize(s.head_dim * block_queries);
-    for (auto* x : {&query_rows, &dout_rows, &dQ, &keys, &values}) x->resize(tile_keys * width);
     dbias.resize(bias_copies * BiasTables<T>::table_size(s.window));
     live.resize(std::max(live.size(), tiles));
   }
 };
+
+// to[r] += scale * from[r] for `rows` rows of D entries.
+template <class T>
+void add_rows(const T* from, Index from_pitch, Index rows, Index D, T scale, T* to,
+              Index to_pitch) {
+  for (Index r = 0; r < rows; ++r) {
+    const T* source = from + r * from_pitch;
+    T* target = to + r * to_pitch;
+#pragma omp simd
+    for (Index d = 0; d < D; ++d) target[d] += scale * source[d];
+  }
+}
 
 // A task: some consecutive query rows of one head.
 template <class T>
 struct Piece {
   Index b, h, first_row, last_row;
 };
-
-// A block's rows of x as rows of whole vectors, [48, padded D]; missing lanes 0.
-template <class T>
-Rows<T> copy_rows(const Block<T>& block, const T* x, Index pitch, Index D, T* copy) {
-  const Index width = padded_dim<T>(D);
-  if (block.rows() < block_queries || width > D) std::fill_n(copy, block_queries * width, T(0));
-  for (Index l = block.first_lane; l < block.last_lane; ++l)
-    std::copy_n(x + (block.row_of_lane_0 + l) * pitch, D, copy + l * width);
-  return {copy, width};
-}
 
 template <class T>
 struct RowSums {
@@ -84,8 +88,7 @@ bool probabilities(const Block<T>& block, Index tile, Workspace<T>& ws) {
     const Vector<T> reference = load(block.reference + v * lanes<T>);
     const Vector<T> scale = load(block.scale + v * lanes<T>);
     const Vector<T> offset = load(block.offset + v * lanes<T>);
-    for (Index j = 0; j < block.scored_keys(tile); ++j) {
-      if (block.first_vector(tile, j) > v) break;
+    for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
       const Index at = j * block_queries + v * lanes<T>;
       const Vector<T> p = probability<T>(exponential<T>(load(P + at), reference), scale);
       Vector<T> a = elastic_weight(p, offset);
@@ -100,21 +103,24 @@ bool probabilities(const Block<T>& block, Index tile, Workspace<T>& ws) {
 
 // dA of a live tile into its strip, 0 where A is; adds to the row sums.
 template <class T>
-void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Rows<T> values,
-                      Workspace<T>& ws, RowSums<T>& sums) {
+void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Workspace<T>& ws,
+                      RowSums<T>& sums) {
   const T *P = ws.P.data() + tile * tile_size, *A = ws.A.data();
   T* dA = ws.dA.data() + tile * tile_size;
-  for (Index j = 0; j < block.keys(tile); j += tile_rows) {
-    const Index first = block.first_vector(tile, j);
-    register_tiles(values.data + j * values.pitch, values.pitch, 1,
-                   ws.douts.data() + first * lanes<T>, block_queries, head.D,
-                   query_vectors<T> - first, [&](int r, Index u, Vector<T> product) {
-                     const Index v = first + u, at = (j + r) * block_queries + v * lanes<T>;
-                     const Vector<T> da = where_live<Vector<T>>(load(A + at), product);
-                     store(dA + at, da);
-                     sums.delta[v] += load(P + at) * da;
-                     sums.live_dA[v] += da;
-                   });
+  multiply_tile<T>(block, tile, head.D,
+                   ws.values.data() + tile * tile_keys * padded_dim<T>(head.D), ws.douts.data(),
+                   nullptr, dA);
+  for (Index v = 0; v < query_vectors<T>; ++v) {
+    Vector<T> delta = sums.delta[v], live_dA = sums.live_dA[v];
+    for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
+      const Index at = j * block_queries + v * lanes<T>;
+      const Vector<T> da = where_live<Vector<T>>(load(A + at), load(dA + at));
+      store(dA + at, da);
+      delta += load(P + at) * da;
+      live_dA += da;
+    }
+    sums.delta[v] = delta;
+    sums.live_dA[v] = live_dA;
   }
 }
 
@@ -144,36 +150,36 @@ void score_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wor
 template <class T>
 T backward_block(const Head<T>& head, const T* lse, const T* dout, Index tile_of_block,
                  Workspace<T>& ws) {
-  const Index width = padded_dim<T>(head.D);
-  Block<T> block = make_block(head, tile_of_block, ws.queries.data());
-  transpose_rows(block, dout, head.q_pitch, head.D, T(1), ws.douts.data());
-  const Rows<T> queries = copy_rows(block, head.q, head.q_pitch, head.D, ws.query_rows.data());
-  const Rows<T> douts = copy_rows(block, dout, head.q_pitch, head.D, ws.dout_rows.data());
-  const auto rows_of = [&](const T* x, Index tile, AlignedVector<T>& copy) {
-    return tile_rows_of(x, head.kv_pitch, head.D, tile * tile_keys, head.keys, copy.data());
-  };
+  const Index D = head.D, width = padded_dim<T>(D);
+  Block<T> block = make_block(head, tile_of_block);
+  pack_lanes(block, head.q, head.q_pitch, D, ws.query_rows.data());
+  pack_lanes(block, dout, head.q_pitch, D, ws.dout_rows.data());
+  transpose_lanes(ws.query_rows.data(), width, query_scale<T>(D), ws.queries.data());
+  transpose_lanes(ws.dout_rows.data(), width, T(1), ws.douts.data());
 
   RowSums<T> sums;
   for (Index tile = block.tile; tile >= 0; --tile) {
     T* P = ws.P.data() + tile * tile_size;
-    score_tile(head, block, tile, rows_of(head.k, tile, ws.keys), P);
+    score_tile(head, block, tile, ws.keys.data(), ws.queries.data(), P);
     if (tile == block.tile) {
       set_reference(block, P);
       set_scale(head, block, lse);
     }
     ws.live[tile] = probabilities(block, tile, ws);
     if (!ws.live[tile]) continue;
-    weight_gradients(head, block, tile, rows_of(head.v, tile, ws.values), ws, sums);
-    accumulate_keys(block, tile, ws.A.data(), douts, ws.dV.data() + tile * tile_keys * width,
-                    width);
+    weight_gradients(head, block, tile, ws, sums);
+    accumulate_keys(block, tile, ws.A.data(), ws.dout_rows.data(),
+                    ws.dV.data() + tile * tile_keys * width, width);
   }
 
   std::fill(ws.dQ.begin(), ws.dQ.end(), T(0));
   for (Index tile = 0; tile <= block.tile; ++tile) {
     score_gradients(head, block, tile, ws, sums);
     const T* dS = ws.P.data() + tile * tile_size;
-    accumulate_queries(block, tile, dS, rows_of(head.k, tile, ws.keys), ws.dQ.data(), width);
-    accumulate_keys(block, tile, dS, queries, ws.dK.data() + tile * tile_keys * width, width);
+    accumulate_queries(block, tile, dS, ws.keys.data() + tile * tile_keys * width, ws.dQ.data(),
+                       width);
+    accumulate_keys(block, tile, dS, ws.query_rows.data(),
+                    ws.dK.data() + tile * tile_keys * width, width);
   }
 
   T dtau = 0;
@@ -202,27 +208,26 @@ void attention_backward(const AttentionShape& s, const AttentionRule& rule,
     const Index b = task / s.heads, h = task % s.heads;
     Workspace<T>& ws = shared[omp_get_thread_num()];
     const Head<T> head = make_head(s, rule, in, bias, b, h);
-    const std::size_t used = head.end_block() * tile_keys * width;
-    std::fill_n(ws.dK.begin(), used, T(0));
-    std::fill_n(ws.dV.begin(), used, T(0));
+    const Index end = head.end_position(), filled = head.end_block() * tile_keys;
+    pack_rows(head.k, head.kv_pitch, D, 0, end, filled, ws.keys.data());
+    pack_rows(head.v, head.kv_pitch, D, 0, end, filled, ws.values.data());
+    std::fill_n(ws.dK.begin(), filled * width, T(0));
+    std::fill_n(ws.dV.begin(), filled * width, T(0));
     std::fill(ws.dbias.begin(), ws.dbias.end(), T(0));
     T dtau = 0;
-    const T *lse = forward.lse + (b * s.heads + h) * s.queries, *dO = dout + (b * s.queries * s.heads + h) * D;
+    const T* lse = forward.lse + (b * s.heads + h) * s.queries;
+    const Index q_start = (b * s.queries * s.heads + h) * D;
     for (Index tile = head.first_block(); tile < head.end_block(); ++tile) {
-      dtau += backward_block(head, lse, dO, tile, ws);
-      const Index lane_of_first = head.first_position - tile * tile_keys;
-      for (Index l = std::max<Index>(0, lane_of_first); l < std::min(tile_keys, head.end_position() - tile * tile_keys); ++l)
-        for (Index d = 0; d < D; ++d)
-          grads.dq[((b * s.queries + head.first_row + l - lane_of_first) * s.heads + h) * D + d] += scale * ws.dQ[l * width + d];
+      const Block<T> block = make_block(head, tile);
+      dtau += backward_block(head, lse, dout + q_start, tile, ws);
+      add_rows(ws.dQ.data() + block.first_lane * width, width, block.rows(), D, scale,
+               grads.dq + q_start + block.first_row() * s.heads * D, s.heads * D);
     }
 #pragma omp ordered
     {
-      for (Index j = 0; j < head.end_position(); ++j)
-        for (Index d = 0; d < D; ++d) {
-          const Index at = ((b * s.keys + j) * s.kv_heads + h / group) * D + d;
-          grads.dk[at] += scale * ws.dK[j * width + d];
-          grads.dv[at] += ws.dV[j * width + d];
-        }
+      const Index k_start = (b * s.keys * s.kv_heads + h / group) * D;
+      add_rows(ws.dK.data(), width, end, D, scale, grads.dk + k_start, s.kv_heads * D);
+      add_rows(ws.dV.data(), width, end, D, T(1), grads.dv + k_start, s.kv_heads * D);
       for (Index d = 0; d < s.window; ++d)
         for (Index c = 0; c < bias_copies; ++c)
           grads.dbias[h * s.window + d] +=

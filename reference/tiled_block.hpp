@@ -59,7 +59,6 @@ struct Block {
   Index tile;                     // its diagonal tile; lane l stands at position tile * 48 + l
   Index first_lane, last_lane;    // lanes first_lane .. last_lane - 1 hold rows
   Index row_of_lane_0;            // may be negative
-  T* queries;                     // [D][48], scaled
   alignas(64) T offset[block_queries];     // tau / n
   alignas(64) T reference[block_queries];  // the largest score of the diagonal tile
   alignas(64) T scale[block_queries];      // 2^(reference - lse)
@@ -75,70 +74,93 @@ struct Block {
   Index first_vector(Index t, Index j) const {
     return t == tile ? j / tile_rows * tile_rows / lanes<T> : 0;
   }
+  /// Keys of tile `t`, in full register tiles, that the v-th vector of queries sees.
+  Index seen_keys(Index t, Index v) const {
+    const Index seen = divide_up((v + 1) * lanes<T>, tile_rows) * tile_rows;
+    return std::min(scored_keys(t), t == tile ? seen : tile_keys);
+  }
 };
 
-/// Rows of a tile as the register tile wants them: 48 of them in memory, whole vectors wide.
+/// Rows first .. last - 1 of one head as whole vectors, without gaps: to[r] = x[r], [filled, padded
+/// D], zeros in the other rows and beyond D. In x they lie H * D apart, a power of two as a rule,
+/// and would share a fraction of the cache.
 template <class T>
-struct Rows {
-  const T* data;
-  Index pitch;
-};
-
-/// `count` rows of x, from `first` on of `available`: x itself where 48 rows of whole vectors can
-/// be read, else a copy in `copy` [48, padded D], filled up with zeros.
-template <class T>
-Rows<T> tile_rows_of(const T* x, Index pitch, Index D, Index first, Index available, T* copy) {
+void pack_rows(const T* x, Index pitch, Index D, Index first, Index last, Index filled, T* to) {
   const Index width = padded_dim<T>(D);
-  if (first + tile_keys <= available && width == D) return {x + first * pitch, pitch};
-  std::fill_n(copy, tile_keys * width, T(0));
-  for (Index r = 0; r < std::min(tile_keys, available - first); ++r)
-    std::copy_n(x + (first + r) * pitch, D, copy + r * width);
-  return {copy, width};
+  std::fill_n(to, first * width, T(0));
+  for (Index r = first; r < last; ++r) {
+    std::copy_n(x + r * pitch, D, to + r * width);
+    std::fill_n(to + r * width + D, width - D, T(0));
+  }
+  std::fill_n(to + last * width, (filled - last) * width, T(0));
 }
 
-/// Lanes of a block's rows of x, transposed: to [D][48] = scale * x[lane][d], missing lanes 0. `x`
-/// is the tensor's first row of this head.
+/// A block's rows of one head's x: to [48, padded D], zeros in lanes without a row.
 template <class T>
-void transpose_rows(const Block<T>& block, const T* x, Index pitch, Index D, T scale, T* to) {
-  if (block.rows() < block_queries) std::fill_n(to, D * block_queries, T(0));
-  for (Index d = 0; d < D; ++d)
-    for (Index l = block.first_lane; l < block.last_lane; ++l)
-      to[d * block_queries + l] = scale * x[(block.row_of_lane_0 + l) * pitch + d];
+void pack_lanes(const Block<T>& block, const T* x, Index pitch, Index D, T* to) {
+  pack_rows(x + block.row_of_lane_0 * pitch, pitch, D, block.first_lane, block.last_lane,
+            block_queries, to);
 }
 
-/// The block of the rows at the positions of `tile`; `queries` is its memory [D][48].
+/// to [width][48] = scale * transpose of rows [48][width].
 template <class T>
-Block<T> make_block(const Head<T>& head, Index tile, T* queries) {
+void transpose_lanes(const T* rows, Index width, T scale, T* to) {
+  constexpr Index L = lanes<T>;
+  for (Index lane = 0; lane < block_queries; lane += L)
+    for (Index d = 0; d < width; d += L) {
+      Vector<T> square[L];
+      for (Index i = 0; i < L; ++i) square[i] = scale * load(rows + (lane + i) * width + d);
+      simd::transpose<T>(square);
+      for (Index i = 0; i < L; ++i) store(to + (d + i) * block_queries + lane, square[i]);
+    }
+}
+
+/// The block of the rows at the positions of `tile`.
+template <class T>
+Block<T> make_block(const Head<T>& head, Index tile) {
   const Index lane_of_first = head.first_position - tile * tile_keys;
   Block<T> block;
   block.tile = tile;
   block.first_lane = std::max<Index>(0, lane_of_first);
   block.last_lane = std::min(tile_keys, lane_of_first + head.last_row - head.first_row);
   block.row_of_lane_0 = head.first_row - lane_of_first;
-  block.queries = queries;
-  transpose_rows(block, head.q, head.q_pitch, head.D,
-                 T(std::numbers::log2e / std::sqrt(double(head.D))), queries);
   for (Index l = 0; l < block_queries; ++l)
     block.offset[l] = block.holds(l) ? head.tau / head.divisor(block.position(l)) : T(-1);
   return block;
 }
 
-/// Scores of a tile, base 2: strip [keys][48]. Hidden entries are -inf, where they are written at
-/// all: a vector that sees none of its key is left out.
+/// What queries are multiplied with, so that scores come out in base 2.
 template <class T>
-void score_tile(const Head<T>& head, const Block<T>& block, Index tile, Rows<T> keys, T* strip) {
-  const Index distance_0 = (block.tile - tile) * tile_keys;
-  const bool biased = distance_0 - (tile_keys - 1) < head.W || tile == block.tile;
+T query_scale(Index D) {
+  return T(std::numbers::log2e / std::sqrt(double(D)));
+}
+
+/// X [keys][48] = Y Z for the rows of Y of one tile [48, width] and Z [width][48]: scores from keys
+/// and queries, dA from values and dO. Adds table[lane - j] to X[j][lane] unless `table` is null.
+/// A vector of queries that sees none of its key is left out.
+template <class T>
+void multiply_tile(const Block<T>& block, Index tile, Index D, const T* Y, const T* Z,
+                   const T* table, T* X) {
+  const Index width = padded_dim<T>(D);
   for (Index j = 0; j < block.keys(tile); j += tile_rows) {
     const Index first = block.first_vector(tile, j) * lanes<T>;
-    register_tiles(keys.data + j * keys.pitch, keys.pitch, 1, block.queries + first, block_queries,
-                   head.D, query_vectors<T> - first / lanes<T>,
-                   [&](int r, Index v, Vector<T> score) {
+    register_tiles(Y + j * width, width, 1, Z + first, block_queries, D,
+                   query_vectors<T> - first / lanes<T>, [=](int r, Index v, Vector<T> x) {
                      const Index lane = first + v * lanes<T>;
-                     if (biased) score += load(head.bias + distance_0 + lane - (j + r));
-                     store(strip + (j + r) * block_queries + lane, score);
+                     if (table) x += load(table + lane - (j + r));
+                     store(X + (j + r) * block_queries + lane, x);
                    });
   }
+}
+
+/// Scores of a tile, base 2: strip [keys][48], hidden entries -inf.
+template <class T>
+void score_tile(const Head<T>& head, const Block<T>& block, Index tile, const T* keys,
+                const T* queries, T* strip) {
+  const Index distance_0 = (block.tile - tile) * tile_keys;
+  const bool biased = distance_0 - (tile_keys - 1) < head.W || tile == block.tile;
+  multiply_tile(block, tile, head.D, keys + tile * tile_keys * padded_dim<T>(head.D), queries,
+                biased ? head.bias + distance_0 : nullptr, strip);
 }
 
 /// exp(S - reference) of a tile's scores, where S may be anything but the block's diagonal tile has
@@ -161,7 +183,7 @@ void set_reference(Block<T>& block, const T* strip) {
   for (Index v = 0; v < query_vectors<T>; ++v) {
     const T* s = strip + v * lanes<T>;
     Vector<T> largest = load(s);
-    for (Index j = 1; j < std::min(block.scored_keys(block.tile), (v + 1) * lanes<T>); ++j)
+    for (Index j = 1; j < block.seen_keys(block.tile, v); ++j)
       largest = simd::max(load(s + j * block_queries), largest);
     store(block.reference + v * lanes<T>, largest);
   }
@@ -199,22 +221,22 @@ template <class T>
 /// C[lane] += sum_j X[j][lane] Y[j] over the keys of a tile, for X [keys][48] that is 0 where
 /// hidden, Y [keys, width], C [48, width]: what a block's rows gather.
 template <class T>
-void accumulate_queries(const Block<T>& block, Index tile, const T* X, Rows<T> Y, T* C,
+void accumulate_queries(const Block<T>& block, Index tile, const T* X, const T* Y, T* C,
                         Index width) {
   for (Index l = block.first_lane / tile_rows * tile_rows; l < block.last_lane; l += tile_rows) {
     const Index seen = std::min(block.keys(tile), tile == block.tile ? l + tile_rows : tile_keys);
-    accumulate_tiles(X + l, 1, block_queries, Y.data, Y.pitch, seen, C + l * width, width,
+    accumulate_tiles(X + l, 1, block_queries, Y, width, seen, C + l * width, width,
                      width / lanes<T>);
   }
 }
 
 /// C[j] += sum_lane X[j][lane] Y[lane], Y [48, width], C [keys, width]: what a tile's keys gather.
 template <class T>
-void accumulate_keys(const Block<T>& block, Index tile, const T* X, Rows<T> Y, T* C, Index width) {
+void accumulate_keys(const Block<T>& block, Index tile, const T* X, const T* Y, T* C, Index width) {
   for (Index j = 0; j < block.keys(tile); j += tile_rows) {
     const Index first = std::max(block.first_lane, tile == block.tile ? j : Index(0));
-    accumulate_tiles(X + j * block_queries + first, block_queries, 1, Y.data + first * Y.pitch,
-                     Y.pitch, block.last_lane - first, C + j * width, width, width / lanes<T>);
+    accumulate_tiles(X + j * block_queries + first, block_queries, 1, Y + first * width,
+                     width, block.last_lane - first, C + j * width, width, width / lanes<T>);
   }
 }
 

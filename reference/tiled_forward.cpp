@@ -20,21 +20,24 @@
 namespace lazy::tiled {
 namespace {
 
-// What one thread needs: the scores of one block for all its keys, its queries, its output.
+// What one thread needs: a head's keys and values, the scores of one block for all its keys.
 template <class T>
 struct Workspace {
-  AlignedVector<T> strip;          // [tile][key][48]: S, then E, then A
-  AlignedVector<T> queries;        // [D][48]
-  AlignedVector<T> out;            // [48, padded D]
-  AlignedVector<T> keys, values;   // copies of a tile's rows
-  std::vector<char> live;          // [tiles]
+  AlignedVector<T> keys, values;        // [tiles * 48, padded D]
+  AlignedVector<T> strip;               // [tile][key][48]: S, then E, then A
+  AlignedVector<T> query_rows, queries; // [48, padded D], and transposed
+  AlignedVector<T> out;                 // [48, padded D]
+  std::vector<char> live;               // [tiles]
+  Index packed_head = -1;               // whose keys and values are there
 
   void reserve(const AttentionShape& s) {
     const std::size_t tiles = divide_up(s.keys, tile_keys), width = padded_dim<T>(s.head_dim);
     strip.resize(std::max(strip.size(), tiles * tile_size));
     live.resize(std::max(live.size(), tiles));
-    queries.resize(s.head_dim * block_queries);
-    for (auto* rows : {&out, &keys, &values}) rows->resize(width * tile_keys);
+    for (auto* rows : {&keys, &values})
+      rows->resize(std::max(rows->size(), tiles * tile_keys * width));
+    for (auto* rows : {&query_rows, &queries, &out}) rows->resize(width * tile_keys);
+    packed_head = -1;
   }
 };
 
@@ -56,8 +59,7 @@ bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums)
   for (Index v = 0; v < query_vectors<T>; ++v) {
     const Vector<T> reference = load(block.reference + v * lanes<T>);
     Vector<T> even = sums[v], odd = {}, largest = {};
-    for (Index j = 0; j < block.scored_keys(tile); j += 2) {
-      if (block.first_vector(tile, j) > v) break;
+    for (Index j = 0; j < block.seen_keys(tile, v); j += 2) {
       T* at = strip + j * block_queries + v * lanes<T>;
       const Vector<T> e0 = exponential<T>(load(at), reference);
       const Vector<T> e1 = exponential<T>(load(at + block_queries), reference);
@@ -83,10 +85,7 @@ void score_sweep(const Head<T>& head, Block<T>& block, bool skip, Workspace<T>& 
   RowSums<T> sums = {};
   for (Index tile = block.tile; tile >= 0; --tile) {
     T* strip = ws.strip.data() + tile * tile_size;
-    score_tile(head, block, tile,
-               tile_rows_of(head.k, head.kv_pitch, head.D, tile * tile_keys, head.keys,
-                            ws.keys.data()),
-               strip);
+    score_tile(head, block, tile, ws.keys.data(), ws.queries.data(), strip);
     if (tile == block.tile) set_reference(block, strip);
     const bool live = exponentials(block, tile, strip, sums);
     ws.live[tile] = live || !skip;
@@ -103,8 +102,7 @@ void weigh_tile(const Block<T>& block, Index tile, T* strip) {
   for (Index v = 0; v < query_vectors<T>; ++v) {
     const Vector<T> scale = load(block.scale + v * lanes<T>);
     const Vector<T> offset = load(block.offset + v * lanes<T>);
-    for (Index j = 0; j < block.scored_keys(tile); ++j) {
-      if (block.first_vector(tile, j) > v) break;
+    for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
       T* at = strip + j * block_queries + v * lanes<T>;
       Vector<T> a = elastic_weight(probability<T>(load(at), scale), offset);
       if (tile == block.tile) a = where_visible<T>(v, j, a);
@@ -122,10 +120,8 @@ void value_sweep(const Head<T>& head, const Block<T>& block, Workspace<T>& ws) {
     if (!ws.live[tile]) continue;
     T* A = ws.strip.data() + tile * tile_size;
     weigh_tile(block, tile, A);
-    accumulate_queries(block, tile, A,
-                       tile_rows_of(head.v, head.kv_pitch, head.D, tile * tile_keys, head.keys,
-                                    ws.values.data()),
-                       ws.out.data(), width);
+    accumulate_queries(block, tile, A, ws.values.data() + tile * tile_keys * width, ws.out.data(),
+                       width);
   }
 }
 
@@ -154,7 +150,15 @@ void attention_forward(const AttentionShape& s, const AttentionRule& rule,
     Workspace<T>& ws = shared[omp_get_thread_num()];
     const Head<T> head = make_head(s, rule, in, bias, b, h);
     if (tile < head.first_block() || tile >= head.end_block()) continue;
-    Block<T> block = make_block(head, tile, ws.queries.data());
+    if (const Index kv = b * s.kv_heads + h / (s.heads / s.kv_heads); ws.packed_head != kv) {
+      const Index filled = head.end_block() * tile_keys;
+      pack_rows(head.k, head.kv_pitch, D, 0, head.end_position(), filled, ws.keys.data());
+      pack_rows(head.v, head.kv_pitch, D, 0, head.end_position(), filled, ws.values.data());
+      ws.packed_head = kv;
+    }
+    Block<T> block = make_block(head, tile);
+    pack_lanes(block, head.q, head.q_pitch, D, ws.query_rows.data());
+    transpose_lanes(ws.query_rows.data(), padded_dim<T>(D), query_scale<T>(D), ws.queries.data());
     score_sweep(head, block, options.skip_dead_tiles, ws, out.lse + (b * s.heads + h) * s.queries);
     value_sweep(head, block, ws);
     for (Index l = block.first_lane; l < block.last_lane; ++l)
