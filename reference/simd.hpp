@@ -120,17 +120,15 @@ constexpr double exp2_coefficient(int k) {
   return c;
 }
 
-/// 2^x to the last bit or two: 2^round(x) from the exponent's bits times a polynomial on [-1/2, 1/2].
-/// Exactly 1 at 0, exactly 0 below the smallest normal number, infinite above the largest; NaN
-/// stays NaN.
+/// 2^x for x up to 127, to the last bit or two: 2^round(x) from the exponent's bits times a
+/// polynomial on [-1/2, 1/2]. Exactly 1 at 0, exactly 0 below the smallest normal number; NaN stays
+/// NaN; meaningless above 127 (double: 1023).
 template <class T>
 [[gnu::always_inline]] inline Vector<T> exp2(Vector<T> x) {
   using E = Exp2<T>;
   using Bits = Vector<typename E::Integer>;
   // Adding 1.5 * 2^mantissa_bits rounds to an integer, whose bits then end the mantissa.
   constexpr T rounding = T(3ll << (E::mantissa_bits - 1)) + T(E::bias);
-  const Vector<T> too_large = broadcast(T(E::bias + 1));
-  x = x > too_large ? too_large : x;
   const Vector<T> rounded = x + rounding, fraction = x - (rounded - rounding);
   Vector<T> power = broadcast(T(exp2_coefficient(E::degree)));
 #pragma GCC unroll 16

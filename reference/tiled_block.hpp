@@ -89,8 +89,9 @@ void pack_rows(const T* x, Index pitch, Index D, Index first, Index last, Index 
   const Index width = padded_dim<T>(D);
   std::fill_n(to, first * width, T(0));
   for (Index r = first; r < last; ++r) {
-    std::copy_n(x + r * pitch, D, to + r * width);
-    std::fill_n(to + r * width + D, width - D, T(0));
+    Index d = 0;
+    for (; d + lanes<T> <= D; d += lanes<T>) store(to + r * width + d, load(x + r * pitch + d));
+    for (; d < width; ++d) to[r * width + d] = d < D ? x[r * pitch + d] : T(0);
   }
   std::fill_n(to + last * width, (filled - last) * width, T(0));
 }

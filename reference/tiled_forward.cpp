@@ -58,22 +58,23 @@ bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums)
   Vector<T> margin = {};
   for (Index v = 0; v < query_vectors<T>; ++v) {
     const Vector<T> reference = load(block.reference + v * lanes<T>);
-    Vector<T> even = sums[v], odd = {}, largest = {};
+    Vector<T> even = sums[v], odd = {}, largest = load(strip + v * lanes<T>);
     for (Index j = 0; j < block.seen_keys(tile, v); j += 2) {
       T* at = strip + j * block_queries + v * lanes<T>;
-      const Vector<T> e0 = exponential<T>(load(at), reference);
-      const Vector<T> e1 = exponential<T>(load(at + block_queries), reference);
+      const Vector<T> s0 = load(at), s1 = load(at + block_queries);
+      const Vector<T> e0 = exponential<T>(s0, reference), e1 = exponential<T>(s1, reference);
       store(at, e0);
       store(at + block_queries, e1);
       even += e0;
       odd += e1;
-      largest = simd::max(largest, simd::max(e0, e1));
+      largest = simd::max(simd::max(s0, s1), largest);
     }
     sums[v] = even + odd;
     // The slack covers the rounding of what P is computed from, which grows with the scores.
     const Vector<T> size = simd::max(reference, -reference);
     const Vector<T> slack = (32 + 4 * size) * std::numeric_limits<T>::epsilon();
-    margin = simd::max(largest + largest * slack + load(block.offset + v * lanes<T>) * sums[v],
+    const Vector<T> largest_e = exponential<T>(largest, reference);
+    margin = simd::max(largest_e + largest_e * slack + load(block.offset + v * lanes<T>) * sums[v],
                        margin);
   }
   return any_positive<T>(margin);
@@ -143,8 +144,11 @@ void attention_forward(const AttentionShape& s, const AttentionRule& rule,
   const std::span<Workspace<T>> shared(workspaces);
   const Index blocks = divide_up(s.keys, tile_keys), D = s.head_dim;
 
-#pragma omp parallel for schedule(dynamic)
-  for (Index task = 0; task < s.batch * s.heads * blocks; ++task) {
+  // Whole heads a task where there are enough of them: each is packed once.
+  const Index tasks = s.batch * s.heads * blocks;
+  const int chunk = int(std::clamp<Index>(tasks / (8 * omp_get_max_threads()), 1, std::max<Index>(1, blocks)));
+#pragma omp parallel for schedule(dynamic, chunk)
+  for (Index task = 0; task < tasks; ++task) {
     const Index b = task / blocks / s.heads, h = task / blocks % s.heads;
     const Index tile = blocks - 1 - task % blocks;  // the longest rows of a head first
     Workspace<T>& ws = shared[omp_get_thread_num()];
