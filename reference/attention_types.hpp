@@ -116,4 +116,14 @@ void validate(const AttentionShape& s, const AttentionRule& rule, const Attentio
            text(s.keys) + ")");
 }
 
+/// Throws std::invalid_argument if the gradient of an input that the rule reads is null.
+template <class T>
+void validate_grads(const AttentionShape& s, const AttentionRule& rule,
+                    const AttentionGrads<T>& grads) {
+  if (!grads.dq || !grads.dk || !grads.dv || (s.window > 0 && !grads.dbias) ||
+      (rule.normalizer == Normalizer::elastic && !grads.dtau) ||
+      (rule.normalizer == Normalizer::sink && !grads.dsink))
+    throw std::invalid_argument("attention: a gradient of an input that is read must not be null");
+}
+
 }  // namespace lazy

@@ -224,10 +224,7 @@ void attention_backward(const AttentionShape& s, const AttentionRule& rule,
   validate(s, rule, in);
   if (s.batch * s.queries == 0) return;
   if (!dout) throw std::invalid_argument("attention: dout must not be null");
-  if (!grads.dq || !grads.dk || !grads.dv || (s.window > 0 && !grads.dbias) ||
-      (rule.normalizer == Normalizer::elastic && !grads.dtau) ||
-      (rule.normalizer == Normalizer::sink && !grads.dsink))
-    throw std::invalid_argument("attention: a gradient of an input that is read must not be null");
+  validate_grads(s, rule, grads);
 
   // Sequences add to the same dbias, dtau and dsink: one slot a sequence and head, summed in a
   // fixed order afterwards.

@@ -2,6 +2,8 @@
 // The fast CPU path: attention over tiles of keys and queries, in two sweeps, O(T) memory, the
 // same signature as every backend. Held against the oracle by the tests.
 //
+// Memory for tiles is kept by each calling thread from call to call: O(Tk) a thread of the team.
+//
 // Rules of the form max(exp(s - lse') + tau/n, 0) are computed here: elastic, softmax (tau = 0),
 // softmax1 and sink (lse' counts one more score). sigmoid, entmax15 and softpick, and inputs with
 // NaN or infinities, are handed to the oracle.
@@ -10,16 +12,17 @@
 
 namespace lazy::tiled {
 
-/// What one call met: tiles with a visible entry, and entries a query may see; live where at least
-/// one weight is not 0. Backward and forward count alike.
+/// What one call met. A tile is 48 keys times up to 48 queries.
 struct TileCounts {
-  Index tiles = 0, live_tiles = 0;
-  Index entries = 0, live_entries = 0;
+  Index tiles = 0;         // with at least one visible entry
+  Index live_tiles = 0;    // of them, those that were not skipped
+  Index entries = 0;       // visible ones
+  Index live_entries = 0;  // of them, those with a weight that is not 0 (counted by forward)
 };
 
 struct Options {
   bool skip_dead_tiles = true;   // the bits of every result are the same either way
-  TileCounts* counts = nullptr;  // if given, assigned; counting costs a few percent
+  TileCounts* counts = nullptr;  // if given, assigned; counting live entries costs a few percent
 };
 
 /// out [B, Tq, H, D] and lse [B, H, Tq] are assigned. Throws std::invalid_argument (see

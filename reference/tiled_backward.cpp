@@ -7,47 +7,14 @@
 // A row's delta needs the whole row, so P and dA of a block are kept for all its keys: two strips,
 // O(T) memory. A dead tile owes three products of the five: its scores, and its parts of dQ and dK.
 
-#include <omp.h>
-
-#include <span>
 #include <stdexcept>
-#include <vector>
 
 #include "reference/oracle.hpp"
 #include "reference/tiled.hpp"
-#include "reference/tiled_block.hpp"
+#include "reference/tiled_workspace.hpp"
 
 namespace lazy::tiled {
 namespace {
-
-constexpr Index piece_rows = 1024;  // query rows a task, about: bounds the work of the longest
-constexpr Index bias_copies = 4;     // copies of dbias, so that neighboring keys do not wait for each
-                                    // other's stores
-
-template <class T>
-struct Workspace {
-  AlignedVector<T> keys, values;            // a head's rows, [tiles * 48, padded D]
-  AlignedVector<T> dK, dV;                  // likewise
-  AlignedVector<T> P, dA;                   // strips [tile][key][48]; P becomes dS
-  AlignedVector<T> A;                       // one tile of them
-  AlignedVector<T> query_rows, dout_rows;   // [48, padded D]
-  AlignedVector<T> queries, douts;          // their transposes
-  AlignedVector<T> dQ;                      // [48, padded D]
-  AlignedVector<T> dbias;                   // [4][W + margins]
-  std::vector<char> live;                   // [tiles]
-
-  void reserve(const AttentionShape& s) {
-    const std::size_t tiles = divide_up(s.keys, tile_keys), width = padded_dim<T>(s.head_dim);
-    for (auto* strip : {&P, &dA}) strip->resize(std::max(strip->size(), tiles * tile_size));
-    for (auto* rows : {&keys, &values, &dK, &dV})
-      rows->resize(std::max(rows->size(), tiles * tile_keys * width));
-    for (auto* rows : {&query_rows, &dout_rows, &queries, &douts, &dQ})
-      rows->resize(tile_keys * width);
-    A.resize(tile_size);
-    dbias.resize(bias_copies * BiasTables<T>::table_size(s.window));
-    live.resize(std::max(live.size(), tiles));
-  }
-};
 
 // to[r] += scale * from[r] for `rows` rows of D entries.
 template <class T>
@@ -61,15 +28,14 @@ void add_rows(const T* from, Index from_pitch, Index rows, Index D, T scale, T* 
   }
 }
 
-// A task: some consecutive query rows of one head.
-template <class T>
-struct Piece {
-  Index b, h, first_row, last_row;
-};
-
 template <class T>
 struct RowSums {
   Vector<T> delta[query_vectors<T>] = {}, live_dA[query_vectors<T>] = {};
+};
+
+template <class T>
+struct HeadSums {
+  T dtau = 0, dsink = 0;
 };
 
 template <class T>
@@ -82,7 +48,7 @@ bool any_positive(Vector<T> x) {
 // Scores of a tile, in its strip, to P there and A into ws.A. Returns whether an entry is live.
 template <class T>
 bool probabilities(const Block<T>& block, Index tile, Workspace<T>& ws) {
-  T *P = ws.P.data() + tile * tile_size, *A = ws.A.data();
+  T *P = ws.strip.data() + tile * tile_size, *A = ws.A.data();
   Vector<T> largest = {};
   for (Index v = 0; v < query_vectors<T>; ++v) {
     const Vector<T> reference = load(block.reference + v * lanes<T>);
@@ -105,7 +71,7 @@ bool probabilities(const Block<T>& block, Index tile, Workspace<T>& ws) {
 template <class T>
 void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Workspace<T>& ws,
                       RowSums<T>& sums) {
-  const T *P = ws.P.data() + tile * tile_size, *A = ws.A.data();
+  const T *P = ws.strip.data() + tile * tile_size, *A = ws.A.data();
   T* dA = ws.dA.data() + tile * tile_size;
   multiply_tile<T>(block, tile, head.D,
                    ws.values.data() + tile * tile_keys * padded_dim<T>(head.D), ws.douts.data(),
@@ -128,7 +94,7 @@ void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wo
 template <class T>
 void score_gradients(const Head<T>& head, const Block<T>& block, Index tile, Workspace<T>& ws,
                      const RowSums<T>& sums) {
-  T* P = ws.P.data() + tile * tile_size;
+  T* P = ws.strip.data() + tile * tile_size;
   const T* dA = ws.dA.data() + tile * tile_size;
   const bool live = ws.live[tile];
   const Index table = BiasTables<T>::table_size(head.W);
@@ -145,13 +111,12 @@ void score_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wor
   }
 }
 
-// One block of query rows. dQ is left in ws.dQ, the rest is added to the workspace's sums. Returns
-// its part of dtau.
+// One block of query rows, given the log-sum-exp [Tq] and dout of its head. dQ is left in ws.rows, the
+// rest is added to the sums.
 template <class T>
-T backward_block(const Head<T>& head, const T* lse, const T* dout, Index tile_of_block,
-                 Workspace<T>& ws) {
+void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* dout, bool skip,
+                    Workspace<T>& ws, HeadSums<T>& head_sums) {
   const Index D = head.D, width = padded_dim<T>(D);
-  Block<T> block = make_block(head, tile_of_block);
   pack_lanes(block, head.q, head.q_pitch, D, ws.query_rows.data());
   pack_lanes(block, dout, head.q_pitch, D, ws.dout_rows.data());
   transpose_lanes(ws.query_rows.data(), width, query_scale<T>(D), ws.queries.data());
@@ -159,33 +124,71 @@ T backward_block(const Head<T>& head, const T* lse, const T* dout, Index tile_of
 
   RowSums<T> sums;
   for (Index tile = block.tile; tile >= 0; --tile) {
-    T* P = ws.P.data() + tile * tile_size;
+    T* P = ws.strip.data() + tile * tile_size;
     score_tile(head, block, tile, ws.keys.data(), ws.queries.data(), P);
     if (tile == block.tile) {
       set_reference(block, P);
       set_scale(head, block, lse);
     }
-    ws.live[tile] = probabilities(block, tile, ws);
+    const bool live = probabilities(block, tile, ws);
+    ws.live[tile] = live || !skip;
     if (!ws.live[tile]) continue;
     weight_gradients(head, block, tile, ws, sums);
     accumulate_keys(block, tile, ws.A.data(), ws.dout_rows.data(),
                     ws.dV.data() + tile * tile_keys * width, width);
   }
 
-  std::fill(ws.dQ.begin(), ws.dQ.end(), T(0));
+  std::fill_n(ws.rows.begin(), block_queries * width, T(0));
   for (Index tile = 0; tile <= block.tile; ++tile) {
     score_gradients(head, block, tile, ws, sums);
-    const T* dS = ws.P.data() + tile * tile_size;
-    accumulate_queries(block, tile, dS, ws.keys.data() + tile * tile_keys * width, ws.dQ.data(),
+    const T* dS = ws.strip.data() + tile * tile_size;
+    accumulate_queries(block, tile, dS, ws.keys.data() + tile * tile_keys * width, ws.rows.data(),
                        width);
     accumulate_keys(block, tile, dS, ws.query_rows.data(),
                     ws.dK.data() + tile * tile_keys * width, width);
   }
 
-  T dtau = 0;
-  for (Index l = block.first_lane; l < block.last_lane; ++l)
-    dtau += sums.live_dA[l / lanes<T>][l % lanes<T>] / head.divisor(block.position(l));
-  return dtau;
+  for (Index l = block.first_lane; l < block.last_lane; ++l) {
+    const Index v = l / lanes<T>, lane = l % lanes<T>;
+    head_sums.dtau += sums.live_dA[v][lane] / head.divisor(block.position(l));
+    const T row_lse = lse[block.row_of_lane_0 + l];
+    head_sums.dsink -= std::exp(head.extra_score - with_extra_score(row_lse, head.extra_score)) *
+                       sums.delta[v][lane];
+  }
+}
+
+template <class T>
+bool all_finite(const T* x, Index size) {
+  T poison = 0;  // x * 0 is NaN where x is not finite
+#pragma omp parallel for simd schedule(static) reduction(+ : poison)
+  for (Index i = 0; i < size; ++i) poison += x[i] * 0;
+  return poison == 0;
+}
+
+// Whether the tiles can be trusted: 0 * x is not 0 where x is not finite.
+template <class T>
+bool all_finite(const AttentionShape& s, const AttentionRule& rule, const AttentionInputs<T>& in,
+                const T* lse, const T* dout) {
+  const Index q_size = s.batch * s.queries * s.heads * s.head_dim;
+  const Index k_size = s.batch * s.keys * s.kv_heads * s.head_dim;
+  bool finite = all_finite(in.q, q_size) && all_finite(in.k, k_size) && all_finite(in.v, k_size) &&
+                all_finite(dout, q_size) && all_finite(in.bias, s.heads * s.window) &&
+                (rule.normalizer != Normalizer::elastic || all_finite(in.tau, s.heads)) &&
+                (rule.normalizer != Normalizer::sink || all_finite(in.sink, s.heads));
+  for (Index b = 0; b < s.batch; ++b)
+    for (Index row = 0; row < s.queries; ++row)
+      if (visible_keys(s, sequence_length(s, in, b), row) > 0)
+        for (Index h = 0; h < s.heads; ++h)
+          finite = finite && std::isfinite(lse[(b * s.heads + h) * s.queries + row]);
+  return finite;
+}
+
+// Blocks of a head, cut into `pieces` of about equal work: work grows with the position.
+template <class T>
+Index piece_begin(const Head<T>& head, Index piece, Index pieces) {
+  const double first = double(head.first_block()), end = double(head.end_block());
+  const double share = double(piece) / double(pieces);
+  return std::lround(std::sqrt(first * first + share * (end * end - first * first)));
 }
 
 }  // namespace
@@ -194,47 +197,69 @@ template <class T>
 void attention_backward(const AttentionShape& s, const AttentionRule& rule,
                         const AttentionInputs<T>& in, const AttentionOutputs<T>& forward,
                         const T* dout, const AttentionGrads<T>& grads, const Options& options) {
-  const BiasTables<T> bias(s, in.bias);
-  static thread_local std::vector<Workspace<T>> workspaces;
-  workspaces.resize(std::max<std::size_t>(workspaces.size(), omp_get_max_threads()));
-  for (Workspace<T>& ws : workspaces) ws.reserve(s);
-  const std::span<Workspace<T>> shared(workspaces);
-  const Index D = s.head_dim, width = padded_dim<T>(D), group = s.heads / s.kv_heads;
-  const T scale = T(1 / std::sqrt(double(D)));
-  (void)options;
+  validate(s, rule, in);
+  if (options.counts) *options.counts = {};
+  if (s.batch * s.queries == 0) return;
+  if (!dout || !forward.lse)
+    throw std::invalid_argument("attention: dout and the forward's lse must not be null");
+  validate_grads(s, rule, grads);
+  if (!is_exponential(rule.normalizer) || !all_finite(s, rule, in, forward.lse, dout))
+    return oracle::attention_backward(s, rule, in, dout, grads);
 
-#pragma omp parallel for ordered schedule(dynamic, 1)
-  for (Index task = 0; task < s.batch * s.heads; ++task) {
-    const Index b = task / s.heads, h = task % s.heads;
-    Workspace<T>& ws = shared[omp_get_thread_num()];
+  const BiasTables<T> bias(s, in.bias);
+  const std::span<Workspace<T>> team = team_workspaces<T>();
+  for (Workspace<T>& ws : team) ws.reserve_backward(s);
+  const Index D = s.head_dim, width = padded_dim<T>(D), group = s.heads / s.kv_heads;
+  const Index table = BiasTables<T>::table_size(s.window);
+  const T scale = T(1 / std::sqrt(double(D)));
+  // Enough tasks for many threads, but no more copies of dk and dv than that takes. The cut, and so
+  // every bit, depends on the shape alone.
+  const Index pieces = std::clamp<Index>(divide_up(8, s.batch * s.heads), 1,
+                                         divide_up(s.queries, 4 * block_queries));
+  Index tiles = 0, live_tiles = 0, entries = 0;
+
+#pragma omp parallel for ordered schedule(dynamic, 1) reduction(+ : tiles, live_tiles, entries)
+  for (Index task = 0; task < s.batch * s.heads * pieces; ++task) {
+    const Index b = task / pieces / s.heads, h = task / pieces % s.heads, piece = task % pieces;
+    Workspace<T>& ws = team[omp_get_thread_num()];
     const Head<T> head = make_head(s, rule, in, bias, b, h);
-    const Index end = head.end_position(), filled = head.end_block() * tile_keys;
-    pack_rows(head.k, head.kv_pitch, D, 0, end, filled, ws.keys.data());
-    pack_rows(head.v, head.kv_pitch, D, 0, end, filled, ws.values.data());
-    std::fill_n(ws.dK.begin(), filled * width, T(0));
-    std::fill_n(ws.dV.begin(), filled * width, T(0));
-    std::fill(ws.dbias.begin(), ws.dbias.end(), T(0));
-    T dtau = 0;
-    const T* lse = forward.lse + (b * s.heads + h) * s.queries;
-    const Index q_start = (b * s.queries * s.heads + h) * D;
-    for (Index tile = head.first_block(); tile < head.end_block(); ++tile) {
+    const bool empty = head.first_row == head.last_row;
+    const Index first = empty ? 0 : piece_begin(head, piece, pieces);
+    const Index last = empty ? 0 : piece_begin(head, piece + 1, pieces);
+    const Index keys = std::min(last * tile_keys, head.end_position()), filled = last * tile_keys;
+    HeadSums<T> sums;
+    if (first < last) {
+      pack_rows(head.k, head.kv_pitch, D, 0, keys, filled, ws.keys.data());
+      pack_rows(head.v, head.kv_pitch, D, 0, keys, filled, ws.values.data());
+      for (auto* x : {&ws.dK, &ws.dV}) std::fill_n(x->begin(), filled * width, T(0));
+      std::fill_n(ws.dbias.begin(), bias_copies * table, T(0));
+    }
+    for (Index tile = first; tile < last; ++tile) {
       const Block<T> block = make_block(head, tile);
-      dtau += backward_block(head, lse, dout + q_start, tile, ws);
-      add_rows(ws.dQ.data() + block.first_lane * width, width, block.rows(), D, scale,
-               grads.dq + q_start + block.first_row() * s.heads * D, s.heads * D);
+      const Index row = b * s.queries * s.heads + h;
+      backward_block(head, block, forward.lse + (b * s.heads + h) * s.queries, dout + row * D,
+                     options.skip_dead_tiles, ws, sums);
+      add_rows(ws.rows.data() + block.first_lane * width, width, block.rows(), D, scale,
+               grads.dq + (row + block.first_row() * s.heads) * D, s.heads * D);
+      tiles += tile + 1;
+      live_tiles += std::count(ws.live.begin(), ws.live.begin() + tile + 1, 1);
+      for (Index l = block.first_lane; l < block.last_lane; ++l) entries += block.position(l) + 1;
     }
 #pragma omp ordered
-    {
-      const Index k_start = (b * s.keys * s.kv_heads + h / group) * D;
-      add_rows(ws.dK.data(), width, end, D, scale, grads.dk + k_start, s.kv_heads * D);
-      add_rows(ws.dV.data(), width, end, D, T(1), grads.dv + k_start, s.kv_heads * D);
+    if (first < last) {
+      const Index row = b * s.keys * s.kv_heads + h / group;
+      add_rows(ws.dK.data(), width, keys, D, scale, grads.dk + row * D, s.kv_heads * D);
+      add_rows(ws.dV.data(), width, keys, D, T(1), grads.dv + row * D, s.kv_heads * D);
       for (Index d = 0; d < s.window; ++d)
-        for (Index c = 0; c < bias_copies; ++c)
-          grads.dbias[h * s.window + d] +=
-              ws.dbias[c * BiasTables<T>::table_size(s.window) + BiasTables<T>::margin + d];
-      grads.dtau[h] += dtau;
+        for (Index copy = 0; copy < bias_copies; ++copy)
+          grads.dbias[h * s.window + d] += ws.dbias[copy * table + BiasTables<T>::margin + d];
+      if (rule.normalizer == Normalizer::elastic) grads.dtau[h] += sums.dtau;
+      if (rule.normalizer == Normalizer::sink) grads.dsink[h] += sums.dsink;
     }
   }
+  if (options.counts)
+    *options.counts = {
+        .tiles = tiles, .live_tiles = live_tiles, .entries = entries, .live_entries = 0};
 }
 
 template void attention_backward(const AttentionShape&, const AttentionRule&,

@@ -47,6 +47,9 @@ struct Head {
   /// What tau is divided by for the row at `position`.
   T divisor(Index position) const { return tau_length > 0 ? tau_length : T(position + 1); }
   Index end_position() const { return first_position + last_row - first_row; }
+  bool has_block(Index tile) const {
+    return first_row < last_row && tile >= first_block() && tile < end_block();
+  }
   /// Blocks first_block() .. end_block() - 1 hold the rows.
   Index first_block() const { return first_position / tile_keys; }
   Index end_block() const { return divide_up(end_position(), tile_keys); }

@@ -6,40 +6,15 @@
 //
 // One sweep is not enough: whether a weight is positive depends on its whole row.
 
-#include <omp.h>
-
-#include <atomic>
-#include <span>
 #include <stdexcept>
-#include <vector>
 
 #include "reference/oracle.hpp"
 #include "reference/tiled.hpp"
-#include "reference/tiled_block.hpp"
+#include "reference/tiled_rows.hpp"
+#include "reference/tiled_workspace.hpp"
 
 namespace lazy::tiled {
 namespace {
-
-// What one thread needs: a head's keys and values, the scores of one block for all its keys.
-template <class T>
-struct Workspace {
-  AlignedVector<T> keys, values;        // [tiles * 48, padded D]
-  AlignedVector<T> strip;               // [tile][key][48]: S, then E, then A
-  AlignedVector<T> query_rows, queries; // [48, padded D], and transposed
-  AlignedVector<T> out;                 // [48, padded D]
-  std::vector<char> live;               // [tiles]
-  Index packed_head = -1;               // whose keys and values are there
-
-  void reserve(const AttentionShape& s) {
-    const std::size_t tiles = divide_up(s.keys, tile_keys), width = padded_dim<T>(s.head_dim);
-    strip.resize(std::max(strip.size(), tiles * tile_size));
-    live.resize(std::max(live.size(), tiles));
-    for (auto* rows : {&keys, &values})
-      rows->resize(std::max(rows->size(), tiles * tile_keys * width));
-    for (auto* rows : {&query_rows, &queries, &out}) rows->resize(width * tile_keys);
-    packed_head = -1;
-  }
-};
 
 template <class T>
 using RowSums = Vector<T>[query_vectors<T>];
@@ -70,6 +45,10 @@ bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums)
       largest = simd::max(simd::max(s0, s1), largest);
     }
     sums[v] = even + odd;
+    // 2^x is meaningless so far above the reference: an infinite sum hands the call to the oracle.
+    constexpr T infinity = std::numeric_limits<T>::infinity();
+    const T reach = std::numeric_limits<T>::max_exponent - 1;
+    sums[v] += largest - reference > reach ? simd::broadcast(infinity) : Vector<T>{};
     // The slack covers the rounding of what P is computed from, which grows with the scores.
     const Vector<T> size = simd::max(reference, -reference);
     const Vector<T> slack = (32 + 4 * size) * std::numeric_limits<T>::epsilon();
@@ -112,18 +91,78 @@ void weigh_tile(const Block<T>& block, Index tile, T* strip) {
   }
 }
 
-// Sweep 2: O = A V over the live tiles.
 template <class T>
-void value_sweep(const Head<T>& head, const Block<T>& block, Workspace<T>& ws) {
+Index count_nonzero(const Block<T>& block, Index tile, const T* A) {
+  Index count = 0;
+  for (Index j = 0; j < block.keys(tile); ++j)
+    for (Index l = tile == block.tile ? j : 0; l < block_queries; ++l)
+      count += A[j * block_queries + l] != 0;
+  return count;
+}
+
+// Sweep 2: O = A V over the live tiles. Adds to `counts` if it is given.
+template <class T>
+void value_sweep(const Head<T>& head, const Block<T>& block, Workspace<T>& ws, TileCounts* counts) {
   const Index width = padded_dim<T>(head.D);
-  std::fill(ws.out.begin(), ws.out.end(), T(0));
+  std::fill_n(ws.rows.begin(), block_queries * width, T(0));
   for (Index tile = block.tile; tile >= 0; --tile) {
     if (!ws.live[tile]) continue;
     T* A = ws.strip.data() + tile * tile_size;
     weigh_tile(block, tile, A);
-    accumulate_queries(block, tile, A, ws.values.data() + tile * tile_keys * width, ws.out.data(),
+    accumulate_queries(block, tile, A, ws.values.data() + tile * tile_keys * width, ws.rows.data(),
                        width);
+    if (!counts) continue;
+    ++counts->live_tiles;
+    counts->live_entries += count_nonzero(block, tile, A);
   }
+  if (!counts) return;
+  counts->tiles += block.tile + 1;
+  for (Index l = block.first_lane; l < block.last_lane; ++l)
+    counts->entries += block.position(l) + 1;
+}
+
+// Copies the block's output; returns whether it and lse are finite.
+template <class T>
+bool write_rows(const Head<T>& head, const Block<T>& block, const Workspace<T>& ws, const T* lse,
+                T* out) {
+  T poison = 0;  // x * 0 is NaN where x is not finite
+  for (Index l = block.first_lane; l < block.last_lane; ++l) {
+    const T* from = ws.rows.data() + l * padded_dim<T>(head.D);
+    T* to = out + (block.row_of_lane_0 + l) * head.q_pitch;
+#pragma omp simd reduction(+ : poison)
+    for (Index d = 0; d < head.D; ++d) {
+      to[d] = from[d];
+      poison += from[d] * 0;
+    }
+    poison += lse[block.row_of_lane_0 + l] * 0;
+  }
+  return poison == 0;
+}
+
+template <class T>
+void prepare(const Head<T>& head, const Block<T>& block, Index kv_head, Workspace<T>& ws) {
+  const Index D = head.D, filled = head.end_block() * tile_keys;
+  if (ws.packed_head != kv_head) {
+    pack_rows(head.k, head.kv_pitch, D, 0, head.end_position(), filled, ws.keys.data());
+    pack_rows(head.v, head.kv_pitch, D, 0, head.end_position(), filled, ws.values.data());
+    ws.packed_head = kv_head;
+  }
+  pack_lanes(block, head.q, head.q_pitch, D, ws.query_rows.data());
+  transpose_lanes(ws.query_rows.data(), padded_dim<T>(D), query_scale<T>(D), ws.queries.data());
+}
+
+// Rows without a key: out 0, lse -inf.
+template <class T>
+void write_empty_rows(const AttentionShape& s, const AttentionInputs<T>& in,
+                      const AttentionOutputs<T>& out) {
+  for (Index b = 0; b < s.batch; ++b)
+    for (Index row = 0; row < s.queries; ++row) {
+      if (visible_keys(s, sequence_length(s, in, b), row) > 0) continue;
+      std::fill_n(out.out + (b * s.queries + row) * s.heads * s.head_dim, s.heads * s.head_dim,
+                  T(0));
+      for (Index h = 0; h < s.heads; ++h)
+        out.lse[(b * s.heads + h) * s.queries + row] = -std::numeric_limits<T>::infinity();
+    }
 }
 
 }  // namespace
@@ -135,40 +174,48 @@ void attention_forward(const AttentionShape& s, const AttentionRule& rule,
   validate(s, rule, in);
   if (s.batch * s.queries > 0 && (!out.out || !out.lse))
     throw std::invalid_argument("attention: out and lse must not be null");
+  if (options.counts) *options.counts = {};
   if (!is_exponential(rule.normalizer)) return oracle::attention_forward(s, rule, in, out);
+  write_empty_rows(s, in, out);
+  if (s.queries <= few_queries && s.head_dim % lanes<T> == 0 && !options.counts) {
+    if (!attend_rows(s, rule, in, out)) oracle::attention_forward(s, rule, in, out);
+    return;
+  }
 
   const BiasTables<T> bias(s, in.bias);
-  static thread_local std::vector<Workspace<T>> workspaces;
-  workspaces.resize(std::max<std::size_t>(workspaces.size(), omp_get_max_threads()));
-  for (Workspace<T>& ws : workspaces) ws.reserve(s);
-  const std::span<Workspace<T>> shared(workspaces);
-  const Index blocks = divide_up(s.keys, tile_keys), D = s.head_dim;
-
+  const std::span<Workspace<T>> team = team_workspaces<T>();
+  for (Workspace<T>& ws : team) ws.reserve_forward(s);
+  const Index blocks = divide_up(s.keys, tile_keys), tasks = s.batch * s.heads * blocks;
   // Whole heads a task where there are enough of them: each is packed once.
-  const Index tasks = s.batch * s.heads * blocks;
-  const int chunk = int(std::clamp<Index>(tasks / (8 * omp_get_max_threads()), 1, std::max<Index>(1, blocks)));
-#pragma omp parallel for schedule(dynamic, chunk)
+  const Index share = tasks / (8 * omp_get_max_threads());
+  const int chunk = int(std::clamp<Index>(share, 1, std::max<Index>(1, blocks)));
+  Index tiles = 0, live_tiles = 0, entries = 0, live_entries = 0;
+  bool finite = true;
+
+#pragma omp parallel for schedule(dynamic, chunk) \
+    reduction(+ : tiles, live_tiles, entries, live_entries) reduction(&& : finite)
   for (Index task = 0; task < tasks; ++task) {
     const Index b = task / blocks / s.heads, h = task / blocks % s.heads;
     const Index tile = blocks - 1 - task % blocks;  // the longest rows of a head first
-    Workspace<T>& ws = shared[omp_get_thread_num()];
     const Head<T> head = make_head(s, rule, in, bias, b, h);
-    if (tile < head.first_block() || tile >= head.end_block()) continue;
-    if (const Index kv = b * s.kv_heads + h / (s.heads / s.kv_heads); ws.packed_head != kv) {
-      const Index filled = head.end_block() * tile_keys;
-      pack_rows(head.k, head.kv_pitch, D, 0, head.end_position(), filled, ws.keys.data());
-      pack_rows(head.v, head.kv_pitch, D, 0, head.end_position(), filled, ws.values.data());
-      ws.packed_head = kv;
-    }
+    if (!head.has_block(tile)) continue;
+    Workspace<T>& ws = team[omp_get_thread_num()];
+    T* lse = out.lse + (b * s.heads + h) * s.queries;
+    TileCounts counts;
     Block<T> block = make_block(head, tile);
-    pack_lanes(block, head.q, head.q_pitch, D, ws.query_rows.data());
-    transpose_lanes(ws.query_rows.data(), padded_dim<T>(D), query_scale<T>(D), ws.queries.data());
-    score_sweep(head, block, options.skip_dead_tiles, ws, out.lse + (b * s.heads + h) * s.queries);
-    value_sweep(head, block, ws);
-    for (Index l = block.first_lane; l < block.last_lane; ++l)
-      std::copy_n(ws.out.data() + l * padded_dim<T>(D), D,
-                  out.out + ((b * s.queries + block.row_of_lane_0 + l) * s.heads + h) * D);
+    prepare(head, block, b * s.kv_heads + h / (s.heads / s.kv_heads), ws);
+    score_sweep(head, block, options.skip_dead_tiles, ws, lse);
+    value_sweep(head, block, ws, options.counts ? &counts : nullptr);
+    finite = write_rows(head, block, ws, lse, out.out + (b * s.queries * s.heads + h) * s.head_dim) &&
+             finite;
+    tiles += counts.tiles;
+    live_tiles += counts.live_tiles;
+    entries += counts.entries;
+    live_entries += counts.live_entries;
   }
+  if (options.counts) *options.counts = {tiles, live_tiles, entries, live_entries};
+  // NaN and infinities, in the inputs or from overflow: the oracle says what each row makes of them.
+  if (!finite) oracle::attention_forward(s, rule, in, out);
 }
 
 template void attention_forward(const AttentionShape&, const AttentionRule&,
