@@ -5,6 +5,7 @@
 #include <array>
 
 #include "reference/oracle.hpp"
+#include "reference/tiled.hpp"
 
 namespace lazy {
 
@@ -43,6 +44,20 @@ inline constexpr std::array implementations{
                T* weights) {
               oracle::attention_weights<T>(shape, rule, in, b, head, first_row, rows, weights);
             },
+    },
+    Implementation<T>{
+        .name = "tiled",
+        .forward =
+            [](const AttentionShape& shape, const AttentionRule& rule, const AttentionInputs<T>& in,
+               const AttentionOutputs<T>& out) {
+              tiled::attention_forward<T>(shape, rule, in, out);
+            },
+        .backward =
+            [](const AttentionShape& shape, const AttentionRule& rule, const AttentionInputs<T>& in,
+               const AttentionOutputs<T>& forward, const T* dout, const AttentionGrads<T>& grads) {
+              tiled::attention_backward<T>(shape, rule, in, forward, dout, grads);
+            },
+        .weights = tiled::attention_weights<T>,
     },
 };
 

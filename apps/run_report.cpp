@@ -83,8 +83,8 @@ std::vector<double> weights(const Model& model, Index layer, Index head, bool be
   const std::vector<float> zero(shape.heads, 0.f);
   if (before && in.tau) in.tau = zero.data();
   std::vector<float> weights(shape.queries * shape.keys);
-  CpuBackend::attention_weights(shape, model.config().rule, in, 0, head, 0, shape.queries,
-                                weights.data());
+  CpuBackend::attention_weights(shape, model.config().rule, in, model.attention_outputs(layer), 0,
+                                head, 0, shape.queries, weights.data());
   return {weights.begin(), weights.end()};
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 // The list of operations a backend supplies. A backend is a struct of static functions;
 // `Transformer<Backend, T>` is one text for all of them. Shapes and meanings stand with the CPU's
-// functions (layers.hpp, rope.hpp, oracle.hpp).
+// functions (layers.hpp, rope.hpp, tiled.hpp).
 
 #include <concepts>
 
@@ -40,7 +40,7 @@ concept Backend = requires(typename B::template Buffer<T> buffer, typename B::te
   B::rope_backward(x, rope, n, n, n, n);
   B::attention_forward(shape, rule, in, out);
   B::attention_backward(shape, rule, in, out, y, grads);
-  B::attention_weights(shape, rule, in, n, n, n, n, x);  // x is in host memory
+  B::attention_weights(shape, rule, in, out, n, n, n, n, x);  // x is in host memory
 
   { B::squared_norm(y, n) } -> std::convertible_to<double>;
   B::adamw_step(x, x, x, y, n, adamw, n);

@@ -2,32 +2,16 @@
 // The backend that needs no GPU.
 
 #include <algorithm>
-#include <cstddef>
-#include <new>
-#include <vector>
 
+#include "reference/aligned.hpp"
 #include "reference/backend.hpp"
-#include "reference/oracle.hpp"
+#include "reference/tiled.hpp"
 
 namespace lazy {
 
-/// 64-byte alignment, so that vector instructions cut every buffer at the same places in every run.
-template <class T>
-struct AlignedAllocator {
-  using value_type = T;
-  AlignedAllocator() = default;
-  template <class U>
-  AlignedAllocator(const AlignedAllocator<U>&) {}
-  T* allocate(std::size_t n) {
-    return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(64)));
-  }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t(64)); }
-  bool operator==(const AlignedAllocator&) const { return true; }
-};
-
 struct CpuBackend {
   template <class T>
-  using Buffer = std::vector<T, AlignedAllocator<T>>;
+  using Buffer = AlignedVector<T>;
   template <class T>
   using Rope = RopeTable<T>;
 
@@ -75,19 +59,19 @@ struct CpuBackend {
   template <class T>
   static void attention_forward(const AttentionShape& shape, const AttentionRule& rule,
                                 const AttentionInputs<T>& in, const AttentionOutputs<T>& out) {
-    oracle::attention_forward(shape, rule, in, out);
+    tiled::attention_forward(shape, rule, in, out);
   }
   template <class T>
   static void attention_backward(const AttentionShape& shape, const AttentionRule& rule,
-                                 const AttentionInputs<T>& in, const AttentionOutputs<T>&,
+                                 const AttentionInputs<T>& in, const AttentionOutputs<T>& forward,
                                  const T* dout, const AttentionGrads<T>& grads) {
-    oracle::attention_backward(shape, rule, in, dout, grads);
+    tiled::attention_backward(shape, rule, in, forward, dout, grads);
   }
   template <class T>
   static void attention_weights(const AttentionShape& shape, const AttentionRule& rule,
-                                const AttentionInputs<T>& in, Index b, Index head, Index first_row,
-                                Index rows, T* weights) {
-    oracle::attention_weights(shape, rule, in, b, head, first_row, rows, weights);
+                                const AttentionInputs<T>& in, const AttentionOutputs<T>& forward,
+                                Index b, Index head, Index first_row, Index rows, T* weights) {
+    tiled::attention_weights(shape, rule, in, forward, b, head, first_row, rows, weights);
   }
 
   static constexpr auto embedding_forward = [](auto... arguments) {

@@ -93,9 +93,9 @@ template <class T>
       }
     };
     exchange(std::integral_constant<int, 1>());
-    if constexpr (lanes<T> > 2) exchange(std::integral_constant<int, 2>());
-    if constexpr (lanes<T> > 4) exchange(std::integral_constant<int, 4>());
-    if constexpr (lanes<T> > 8) exchange(std::integral_constant<int, 8>());
+    if constexpr (lanes < T >> 2) exchange(std::integral_constant<int, 2>());
+    if constexpr (lanes < T >> 4) exchange(std::integral_constant<int, 4>());
+    if constexpr (lanes < T >> 8) exchange(std::integral_constant<int, 8>());
   }
   (std::make_integer_sequence<int, lanes<T>>());
 }

@@ -73,9 +73,8 @@ void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wo
                       RowSums<T>& sums) {
   const T *P = ws.strip.data() + tile * tile_size, *A = ws.A.data();
   T* dA = ws.dA.data() + tile * tile_size;
-  multiply_tile<T>(block, tile, head.D,
-                   ws.values.data() + tile * tile_keys * padded_dim<T>(head.D), ws.douts.data(),
-                   nullptr, dA);
+  multiply_tile<T>(block, tile, head.D, ws.values.data() + tile * tile_keys * padded_dim<T>(head.D),
+                   ws.douts.data(), nullptr, dA);
   for (Index v = 0; v < query_vectors<T>; ++v) {
     Vector<T> delta = sums.delta[v], live_dA = sums.live_dA[v];
     for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
@@ -111,8 +110,8 @@ void score_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wor
   }
 }
 
-// One block of query rows, given the log-sum-exp [Tq] and dout of its head. dQ is left in ws.rows, the
-// rest is added to the sums.
+// One block of query rows, given the log-sum-exp [Tq] and dout of its head. dQ is left in ws.rows,
+// the rest is added to the sums.
 template <class T>
 void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* dout, bool skip,
                     Workspace<T>& ws, HeadSums<T>& head_sums) {
@@ -144,8 +143,8 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
     const T* dS = ws.strip.data() + tile * tile_size;
     accumulate_queries(block, tile, dS, ws.keys.data() + tile * tile_keys * width, ws.rows.data(),
                        width);
-    accumulate_keys(block, tile, dS, ws.query_rows.data(),
-                    ws.dK.data() + tile * tile_keys * width, width);
+    accumulate_keys(block, tile, dS, ws.query_rows.data(), ws.dK.data() + tile * tile_keys * width,
+                    width);
   }
 
   for (Index l = block.first_lane; l < block.last_lane; ++l) {

@@ -34,15 +34,15 @@ Index padded_dim(Index D) {  // of a row that vectors cross
 /// One query head of one sequence.
 template <class T>
 struct Head {
-  const T *q, *k, *v;        // first row of this head; rows are q_pitch, kv_pitch apart
-  Index q_pitch, kv_pitch;   // H * D, Hkv * D
-  Index D, W, keys;          // keys: rows of k and v in memory
-  const T* bias;             // at distance 0, base 2; readable a tile below 0 and above W
-  T tau;                     // 0 for the softmax rules
-  T extra_score;             // one more score in the sum: -inf, 0 (softmax1) or c (sink)
-  Index first_row, last_row; // rows first_row .. last_row - 1 see a key;
-  Index first_position;      // the first of them stands here
-  T tau_length;              // what tau is divided by, or 0 for the number of visible keys
+  const T *q, *k, *v;         // first row of this head; rows are q_pitch, kv_pitch apart
+  Index q_pitch, kv_pitch;    // H * D, Hkv * D
+  Index D, W, keys;           // keys: rows of k and v in memory
+  const T* bias;              // at distance 0, base 2; readable a tile below 0 and above W
+  T tau;                      // 0 for the softmax rules
+  T extra_score;              // one more score in the sum: -inf, 0 (softmax1) or c (sink)
+  Index first_row, last_row;  // rows first_row .. last_row - 1 see a key;
+  Index first_position;       // the first of them stands here
+  T tau_length;               // what tau is divided by, or 0 for the number of visible keys
 
   /// What tau is divided by for the row at `position`.
   T divisor(Index position) const { return tau_length > 0 ? tau_length : T(position + 1); }
@@ -59,9 +59,9 @@ struct Head {
 /// block of a head may be shorter; lanes without a row hold zero queries and weigh nothing.
 template <class T>
 struct Block {
-  Index tile;                     // its diagonal tile; lane l stands at position tile * 48 + l
-  Index first_lane, last_lane;    // lanes first_lane .. last_lane - 1 hold rows
-  Index row_of_lane_0;            // may be negative
+  Index tile;                   // its diagonal tile; lane l stands at position tile * 48 + l
+  Index first_lane, last_lane;  // lanes first_lane .. last_lane - 1 hold rows
+  Index row_of_lane_0;          // may be negative
   alignas(64) T offset[block_queries];     // tau / n
   alignas(64) T reference[block_queries];  // the largest score of the diagonal tile
   alignas(64) T scale[block_queries];      // 2^(reference - lse)
@@ -206,11 +206,11 @@ T with_extra_score(T lse, T extra) {
 template <class T>
 [[gnu::noinline]] void set_scale(const Head<T>& head, Block<T>& block, const T* lse) {
   for (Index l = 0; l < block_queries; ++l)
-    block.scale[l] =
-        block.holds(l) ? block.reference[l] -
-                             with_extra_score(lse[block.row_of_lane_0 + l], head.extra_score) *
-                                 T(std::numbers::log2e)
-                       : -std::numeric_limits<T>::infinity();
+    block.scale[l] = block.holds(l)
+                         ? block.reference[l] -
+                               with_extra_score(lse[block.row_of_lane_0 + l], head.extra_score) *
+                                   T(std::numbers::log2e)
+                         : -std::numeric_limits<T>::infinity();
   for (Index v = 0; v < block_queries; v += lanes<T>)
     store(block.scale + v, simd::exp2<T>(load(block.scale + v)));
 }
@@ -239,8 +239,8 @@ template <class T>
 void accumulate_keys(const Block<T>& block, Index tile, const T* X, const T* Y, T* C, Index width) {
   for (Index j = 0; j < block.keys(tile); j += tile_rows) {
     const Index first = std::max(block.first_lane, tile == block.tile ? j : Index(0));
-    accumulate_tiles(X + j * block_queries + first, block_queries, 1, Y + first * width,
-                     width, block.last_lane - first, C + j * width, width, width / lanes<T>);
+    accumulate_tiles(X + j * block_queries + first, block_queries, 1, Y + first * width, width,
+                     block.last_lane - first, C + j * width, width, width / lanes<T>);
   }
 }
 

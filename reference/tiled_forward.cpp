@@ -206,15 +206,17 @@ void attention_forward(const AttentionShape& s, const AttentionRule& rule,
     prepare(head, block, b * s.kv_heads + h / (s.heads / s.kv_heads), ws);
     score_sweep(head, block, options.skip_dead_tiles, ws, lse);
     value_sweep(head, block, ws, options.counts ? &counts : nullptr);
-    finite = write_rows(head, block, ws, lse, out.out + (b * s.queries * s.heads + h) * s.head_dim) &&
-             finite;
+    finite =
+        write_rows(head, block, ws, lse, out.out + (b * s.queries * s.heads + h) * s.head_dim) &&
+        finite;
     tiles += counts.tiles;
     live_tiles += counts.live_tiles;
     entries += counts.entries;
     live_entries += counts.live_entries;
   }
   if (options.counts) *options.counts = {tiles, live_tiles, entries, live_entries};
-  // NaN and infinities, in the inputs or from overflow: the oracle says what each row makes of them.
+  // NaN and infinities, in the inputs or from overflow: the oracle says what each row makes of
+  // them.
   if (!finite) oracle::attention_forward(s, rule, in, out);
 }
 

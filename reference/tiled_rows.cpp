@@ -95,8 +95,8 @@ bool attend_rows(const AttentionShape& s, const AttentionRule& rule, const Atten
   return finite;
 }
 
-template bool attend_rows(const AttentionShape&, const AttentionRule&, const AttentionInputs<float>&,
-                          const AttentionOutputs<float>&);
+template bool attend_rows(const AttentionShape&, const AttentionRule&,
+                          const AttentionInputs<float>&, const AttentionOutputs<float>&);
 template bool attend_rows(const AttentionShape&, const AttentionRule&,
                           const AttentionInputs<double>&, const AttentionOutputs<double>&);
 

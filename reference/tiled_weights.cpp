@@ -51,8 +51,8 @@ void attention_weights(const AttentionShape& s, const AttentionRule& rule,
   const T* lse = forward.lse + (b * s.heads + h) * s.queries;
   bool finite = is_exponential(rule.normalizer);
   for (Index row = first_row; row < first_row + rows; ++row)
-    finite = finite && (visible_keys(s, sequence_length(s, in, b), row) == 0 ||
-                        std::isfinite(lse[row]));
+    finite =
+        finite && (visible_keys(s, sequence_length(s, in, b), row) == 0 || std::isfinite(lse[row]));
   if (!finite || rows == 0) return;
 
   const BiasTables<T> bias(s, in.bias);

@@ -22,11 +22,11 @@ struct Workspace {
   AlignedVector<T> strip, dA;
   // Of one block, [48, padded D]: its queries, its dout, their transposes; out or dQ.
   AlignedVector<T> query_rows, dout_rows, queries, douts, rows;
-  AlignedVector<T> A;      // one tile
-  AlignedVector<T> dbias;  // [4][W + margins]
-  std::vector<char> live;  // [tiles]
+  AlignedVector<T> A;            // one tile
+  AlignedVector<T> dbias;        // [4][W + margins]
+  std::vector<char> live;        // [tiles]
   std::vector<Index> live_keys;  // of one row
-  Index packed_head = -1;  // whose keys and values forward has packed
+  Index packed_head = -1;        // whose keys and values forward has packed
 
   void reserve_forward(const AttentionShape& s) {
     const std::size_t tiles = divide_up(s.keys, tile_keys), width = padded_dim<T>(s.head_dim);

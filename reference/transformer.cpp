@@ -259,8 +259,7 @@ void Transformer<B, T>::backward(const Batch& batch) {
     const AttentionShape attention = attention_shape();
     T* dbias =
         config_.position == Position::alibi ? zeroed(g.dalibi, H * attention.window) : dw.bias;
-    B::attention_backward(attention, config_.rule, attention_inputs(l),
-                          {const_cast<T*>(a.attended.data()), const_cast<T*>(a.lse.data())},
+    B::attention_backward(attention, config_.rule, attention_inputs(l), attention_outputs(l),
                           dattended, {dq, dk, dv, dbias, dw.tau, dw.sink});
     if (config_.uses_rope()) {
       B::rope_backward(dq, rope_, sequences_, length_, H, 0);
@@ -339,12 +338,20 @@ const {
 }
 
 template <class B, class T>
+requires Backend<B, T> AttentionOutputs<T> Transformer<B, T>::attention_outputs(Index layer)
+const {
+  check_layer(layer, config_.layers);
+  const LayerActivations& a = layers_[layer];
+  return {const_cast<T*>(a.attended.data()), const_cast<T*>(a.lse.data())};
+}
+
+template <class B, class T>
 requires Backend<B, T> std::vector<T> Transformer<B, T>::attention_weights(
     Index layer, Index sequence, Index head, Index first_row, Index rows)
 const {
   std::vector<T> weights(std::max<Index>(0, rows) * length_);
-  B::attention_weights(attention_shape(), config_.rule, attention_inputs(layer), sequence, head,
-                       first_row, rows, weights.data());
+  B::attention_weights(attention_shape(), config_.rule, attention_inputs(layer),
+                       attention_outputs(layer), sequence, head, first_row, rows, weights.data());
   return weights;
 }
 

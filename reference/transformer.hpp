@@ -83,9 +83,10 @@ class Transformer {
   /// the cache is of another model.
   std::vector<T> decode(std::span<const int> tokens, KeyValueCache<B, T>& cache);
 
-  /// What the attention of `layer` saw in the last forward (device pointers), and its shape. A
-  /// layer that does not exist is a std::out_of_range, here and below.
+  /// What the attention of `layer` saw and assigned in the last forward (device pointers), and its
+  /// shape. A layer that does not exist is a std::out_of_range, here and below.
   AttentionInputs<T> attention_inputs(Index layer) const;
+  AttentionOutputs<T> attention_outputs(Index layer) const;
   AttentionShape attention_shape() const { return shape(sequences_, length_, length_); }
   /// Weights [rows, T] of the last forward, in host memory.
   std::vector<T> attention_weights(Index layer, Index sequence, Index head, Index first_row,
