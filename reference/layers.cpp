@@ -1,19 +1,15 @@
 #include "reference/layers.hpp"
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include "reference/simd.hpp"
+
 namespace lazy {
 namespace {
 
-template <class T>
-using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-template <class T>
-using View = Eigen::Map<Matrix<T>>;
-template <class T>
-using ConstView = Eigen::Map<const Matrix<T>>;
+using simd::lanes, simd::load_first, simd::store_first, simd::Vector;
 
 constexpr Index chunk_rows = 128;   // rows a task
 constexpr Index chunk_size = 8192;  // entries a task in elementwise loops
@@ -48,9 +44,31 @@ void check_index(const char* what, int index, Index row, Index size) {
                             std::to_string(size));
 }
 
+// body(i, count) for the entries i .. i + count - 1, a vector at a time
+template <class T, class Body>
+[[gnu::always_inline]] inline void in_vectors(Index begin, Index end, Body body) {
+  Index i = begin;
+  for (; i + lanes<T> <= end; i += lanes<T>) body(i, Index(lanes<T>));
+  if (i < end) body(i, end - i);
+}
+
 template <class T>
-T sigmoid(T x) {
-  return 1 / (1 + std::exp(-x));
+[[gnu::always_inline]] inline Vector<T> sigmoid(Vector<T> x) {
+  return 1 / (1 + simd::exp<T>(-x));
+}
+
+// m + log(sum_v exp(z_v - m)), m the largest
+template <class T>
+T log_sum_exp(const T* z, Index V) {
+  const T m = *std::max_element(z, z + V);
+  Vector<T> sum = {};
+  in_vectors<T>(0, V, [&](Index v, Index count) {
+    const Vector<T> e = simd::exp<T>(load_first(z + v, count) - m);
+    Vector<T> visible = {};
+    store_first(reinterpret_cast<T*>(&visible), e, count);
+    sum += visible;
+  });
+  return m + std::log(simd::sum<T>(sum));
 }
 
 }  // namespace
@@ -101,43 +119,24 @@ void rmsnorm_backward(T* dx, T* dweight, const T* dout, const T* x, const T* wei
 }
 
 template <class T>
-void linear_forward(T* out, const T* x, const T* weight, Index N, Index In, Index Out) {
-  const ConstView<T> W(weight, Out, In);
-  in_chunks(N, chunk_rows, [=, &W](Index begin, Index end) {
-    View<T>(out + begin * Out, end - begin, Out).noalias() =
-        ConstView<T>(x + begin * In, end - begin, In) * W.transpose();
-  });
-}
-
-template <class T>
-void linear_backward(T* dx, T* dweight, const T* dout, const T* x, const T* weight, Index N,
-                     Index In, Index Out) {
-  const ConstView<T> W(weight, Out, In), X(x, N, In), dY(dout, N, Out);
-  in_chunks(N, chunk_rows, [=, &W](Index begin, Index end) {
-    View<T>(dx + begin * In, end - begin, In).noalias() +=
-        ConstView<T>(dout + begin * Out, end - begin, Out) * W;
-  });
-  in_chunks(Out, chunk_rows, [=, &X, &dY](Index begin, Index end) {
-    View<T>(dweight + begin * In, end - begin, In).noalias() +=
-        dY.middleCols(begin, end - begin).transpose() * X;
-  });
-}
-
-template <class T>
 void swiglu_forward(T* out, const T* gate, const T* up, Index size) {
   in_chunks(size, chunk_size, [=](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) out[i] = gate[i] * sigmoid(gate[i]) * up[i];
+    in_vectors<T>(begin, end, [=](Index i, Index count) {
+      const Vector<T> g = load_first(gate + i, count), u = load_first(up + i, count);
+      store_first(out + i, g * sigmoid<T>(g) * u, count);
+    });
   });
 }
 
 template <class T>
 void swiglu_backward(T* dgate, T* dup, const T* dout, const T* gate, const T* up, Index size) {
   in_chunks(size, chunk_size, [=](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) {
-      const T g = gate[i], s = sigmoid(g);
-      dgate[i] += dout[i] * up[i] * s * (1 + g * (1 - s));
-      dup[i] += dout[i] * g * s;
-    }
+    in_vectors<T>(begin, end, [=](Index i, Index count) {
+      const Vector<T> g = load_first(gate + i, count), u = load_first(up + i, count);
+      const Vector<T> d = load_first(dout + i, count), s = sigmoid<T>(g);
+      store_first(dgate + i, load_first(dgate + i, count) + d * u * s * (1 + g * (1 - s)), count);
+      store_first(dup + i, load_first(dup + i, count) + d * g * s, count);
+    });
   });
 }
 
@@ -148,11 +147,7 @@ void cross_entropy_forward(T* losses, const T* logits, const int* targets, Index
   in_chunks(N, chunk_rows, [=](Index begin, Index end) {
     for (Index n = begin; n < end; ++n) {
       const T* z = logits + n * V;
-      const T m = *std::max_element(z, z + V);
-      losses[n] = targets[n] < 0
-                      ? T(0)
-                      : m + std::log(lane_sum<T>(V, [=](Index v) { return std::exp(z[v] - m); })) -
-                            z[targets[n]];
+      losses[n] = targets[n] < 0 ? T(0) : log_sum_exp(z, V) - z[targets[n]];
     }
   });
 }
@@ -163,11 +158,13 @@ void cross_entropy_backward(T* dlogits, const T* logits, const int* targets, Ind
   in_chunks(N, chunk_rows, [=](Index begin, Index end) {
     for (Index n = begin; n < end; ++n) {
       if (targets[n] < 0) continue;
-      const T* z = logits + n * V;
-      const T m = *std::max_element(z, z + V);
-      const T lse = m + std::log(lane_sum<T>(V, [=](Index v) { return std::exp(z[v] - m); }));
-      for (Index v = 0; v < V; ++v) dlogits[n * V + v] += T(scale) * std::exp(z[v] - lse);
-      dlogits[n * V + targets[n]] -= T(scale);
+      const T *z = logits + n * V, lse = log_sum_exp(z, V);
+      T* dz = dlogits + n * V;
+      in_vectors<T>(0, V, [=](Index v, Index count) {
+        const Vector<T> p = simd::exp<T>(load_first(z + v, count) - lse);
+        store_first(dz + v, load_first(dz + v, count) + T(scale) * p, count);
+      });
+      dz[targets[n]] -= T(scale);
     }
   });
 }
@@ -204,8 +201,6 @@ void adamw_step(T* w, T* m, T* v, const T* gradient, Index size, const AdamW& o,
   template void embedding_backward(T*, const T*, const int*, Index, Index);                     \
   template void rmsnorm_forward(T*, T*, const T*, const T*, Index, Index, double);              \
   template void rmsnorm_backward(T*, T*, const T*, const T*, const T*, const T*, Index, Index); \
-  template void linear_forward(T*, const T*, const T*, Index, Index, Index);                    \
-  template void linear_backward(T*, T*, const T*, const T*, const T*, Index, Index, Index);     \
   template void swiglu_forward(T*, const T*, const T*, Index);                                  \
   template void swiglu_backward(T*, T*, const T*, const T*, const T*, Index);                   \
   template void cross_entropy_forward(T*, const T*, const int*, Index, Index);                  \

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -40,6 +41,18 @@ Vector<T> load(const T* from) {
 template <class T>
 void store(T* to, Vector<T> x) {
   std::memcpy(to, &x, sizeof x);
+}
+/// The first `count` lanes, the others 0; and back.
+template <class T>
+Vector<T> load_first(const T* from, std::int64_t count) {
+  if (count >= lanes<T>) return load(from);
+  Vector<T> x = {};
+  std::memcpy(&x, from, count * sizeof(T));
+  return x;
+}
+template <class T>
+void store_first(T* to, Vector<T> x, std::int64_t count) {
+  std::memcpy(to, &x, std::min<std::int64_t>(count, lanes<T>) * sizeof(T));
 }
 template <class T>
 Vector<T> broadcast(T x) {
@@ -139,6 +152,14 @@ template <class T>
   Vector<T> scale;
   std::memcpy(&scale, &bits, sizeof scale);
   return x < T(1 - E::bias) ? Vector<T>{} : power * scale;
+}
+
+/// e^x; infinite where 2^127 (double: 2^1023) is exceeded.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> exp(Vector<T> x) {
+  const Vector<T> power = x * T(1.44269504088896340736), most = broadcast(T(Exp2<T>::bias));
+  const Vector<T> infinite = broadcast(std::numeric_limits<T>::infinity());
+  return power > most ? infinite : exp2<T>(power);
 }
 
 }  // namespace lazy::simd

@@ -76,7 +76,7 @@ void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wo
   multiply_tile<T>(block, tile, head.D, ws.values.data() + tile * tile_keys * padded_dim<T>(head.D),
                    ws.douts.data(), nullptr, dA);
   for (Index v = 0; v < query_vectors<T>; ++v) {
-    Vector<T> delta = sums.delta[v], live_dA = sums.live_dA[v];
+    Vector<T> delta = {}, live_dA = {};
     for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
       const Index at = j * block_queries + v * lanes<T>;
       const Vector<T> da = where_live<Vector<T>>(load(A + at), load(dA + at));
@@ -84,8 +84,8 @@ void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wo
       delta += load(P + at) * da;
       live_dA += da;
     }
-    sums.delta[v] = delta;
-    sums.live_dA[v] = live_dA;
+    sums.delta[v] += delta;
+    sums.live_dA[v] += live_dA;
   }
 }
 

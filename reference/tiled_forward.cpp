@@ -33,7 +33,7 @@ bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums)
   Vector<T> margin = {};
   for (Index v = 0; v < query_vectors<T>; ++v) {
     const Vector<T> reference = load(block.reference + v * lanes<T>);
-    Vector<T> even = sums[v], odd = {}, largest = load(strip + v * lanes<T>);
+    Vector<T> even = {}, odd = {}, largest = load(strip + v * lanes<T>);
     for (Index j = 0; j < block.seen_keys(tile, v); j += 2) {
       T* at = strip + j * block_queries + v * lanes<T>;
       const Vector<T> s0 = load(at), s1 = load(at + block_queries);
@@ -44,7 +44,7 @@ bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums)
       odd += e1;
       largest = simd::max(simd::max(s0, s1), largest);
     }
-    sums[v] = even + odd;
+    sums[v] += even + odd;  // tile by tile: long sums would lose digits
     // 2^x is meaningless so far above the reference: an infinite sum hands the call to the oracle.
     constexpr T infinity = std::numeric_limits<T>::infinity();
     const T reach = std::numeric_limits<T>::max_exponent - 1;
