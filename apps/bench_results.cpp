@@ -13,12 +13,10 @@ namespace {
 std::string number_text(double x) {
   if (!std::isfinite(x)) return "-";
   if (std::abs(x) >= 1000) return with_commas(x);
+  const double size = std::abs(x);
+  const char* format = size >= 100 || x == 0 ? "%.0f" : size >= 10 ? "%.1f" : "%.2f";
   char text[32];
-  std::snprintf(text, sizeof text,
-                std::abs(x) >= 100  ? "%.0f"
-                : std::abs(x) >= 10 ? "%.1f"
-                                    : "%.2f",
-                x);
+  std::snprintf(text, sizeof text, size < 0.01 && x != 0 ? "%.0e" : format, x);
   return text;
 }
 

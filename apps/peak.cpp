@@ -18,8 +18,8 @@ constexpr int width = 16, accumulators = 12;
 #endif
 typedef float Vector __attribute__((vector_size(width)));
 
-constexpr long rounds_per_try = 400'000;
-constexpr int tries = 12;
+constexpr long rounds_per_try = 2'000'000;
+constexpr int tries = 60;
 constexpr double flop_per_try =
     2.0 * accumulators * (width / sizeof(float)) * double(rounds_per_try);
 

@@ -29,7 +29,8 @@ struct Times {
 /// Part by part; what nobody measured stays NaN.
 Times medians(const std::vector<Times>& times);
 
-/// Calls `once` until `least_seconds` are over, at least once: the median of what it returns.
+/// Calls `once` until `least_seconds` are over, at least once: the median of what it returns. The
+/// call before that does not count: others had the caches and the memory in the meantime.
 Times turn(double least_seconds, const std::function<Times()>& once);
 
 /// Medians over `rounds`: in every round each contender has one turn, in order. A contender that

@@ -5,7 +5,8 @@ from time import perf_counter
 
 
 def turn(least_seconds, once):
-    """Calls `once` until `least_seconds` are over, at least once; the median of each number it returns."""
+    """Calls `once` until `least_seconds` are over, at least once; the median of each number it returns. One call before does not count."""
+    once()
     results, start = [], perf_counter()
     while not results or perf_counter() - start < least_seconds:
         results.append(once())
