@@ -99,7 +99,7 @@ std::vector<Contender> validated_own(Bench& bench, const BenchCase& c, bool with
                          return turn(seconds, [&] { return own->once(); });
                        }});
     else
-      report_wrong(bench, own->name + ": " + describe(worst(verdict)));
+      report_wrong(bench, own->name + ": " + failures(verdict));
   }
   return valid;
 }
@@ -139,43 +139,63 @@ bool fits(const AttentionShape& s) {
   return false;
 }
 
+// What a case gives the peers, and what it expects of them.
+struct Exam {
+  BenchCase bench_case;
+  BenchProblem<float> problem = make_bench_problem(bench_case);
+  ExchangeFolder folder = {};
+  std::map<bool, BenchAnswer<double>> answers = {};  // of softmax and of lazy, computed once
+
+  const BenchAnswer<double>& exact(bool is_lazy) {
+    const AttentionShape& s = bench_case.shape;
+    if (!answers.contains(is_lazy))
+      answers[is_lazy] = is_lazy ? exact_answer(s, lazy_rule, problem)
+                                 : exact_answer(without_bias(s), softmax_rule, problem);
+    return answers[is_lazy];
+  }
+};
+
+void load_problem(Peer& peer, Exam& exam) {
+  const auto inputs = exam.folder.subfolder(exam.bench_case.name);
+  write_problem(inputs, exam.problem);
+  const AttentionShape& s = exam.bench_case.shape;
+  peer.ask({{"ask", "load"},
+            {"folder", inputs.string()},
+            {"shape",
+             {{"batch", s.batch},
+              {"length", s.keys},
+              {"heads", s.heads},
+              {"head_dim", s.head_dim},
+              {"window", s.window}}}});
+}
+
+// Throws PeerError unless the peer computes the same.
+Contender validated_peer(BenchPeer& p, const std::string& contender, Exam& exam, double seconds) {
+  const bool is_lazy = contender == "lazy";
+  load_problem(p.peer, exam);
+  std::filesystem::remove_all(exam.folder.path / "answers");
+  const auto folder = exam.folder.subfolder("answers");
+  p.peer.ask({{"ask", "answer"}, {"contender", contender}, {"folder", folder.string()}});
+  const Verdict verdict =
+      judge_peer(read_answer(folder, exam.bench_case.shape, is_lazy), exam.exact(is_lazy));
+  if (!passes(verdict)) throw PeerError("computes something else: " + failures(verdict));
+  return {p.name(contender), share(verdict),
+          [&peer = p.peer, contender, seconds] { return peer_turn(peer, contender, seconds); }};
+}
+
 std::vector<Contender> validated_peers(Bench& bench, const BenchCase& c) {
   // What they do takes the same time on any numbers: they are in the dense case of this shape.
   if (bench.peers.empty() || c.local || !fits(c.shape)) return {};
-  const AttentionShape& s = c.shape;
-  const BenchProblem<float> problem = make_bench_problem(c);
-  const ExchangeFolder folder;
-  const auto inputs = folder.subfolder(c.name);
-  write_problem(inputs, problem);
-  std::map<bool, BenchAnswer<double>> exact;  // of softmax and of lazy, once each
+  Exam exam{c};
   std::vector<Contender> valid;
   for (const auto& p : bench.peers)
-    for (const std::string& contender : p->contenders) try {
-        const bool is_lazy = contender == "lazy";
-        p->peer.ask({{"ask", "load"},
-                     {"folder", inputs.string()},
-                     {"shape",
-                      {{"batch", s.batch},
-                       {"length", s.keys},
-                       {"heads", s.heads},
-                       {"head_dim", s.head_dim},
-                       {"window", s.window}}}});
-        const auto answers = folder.subfolder(c.name + "-" + std::to_string(valid.size()));
-        p->peer.ask({{"ask", "answer"}, {"contender", contender}, {"folder", answers.string()}});
-        if (!exact.contains(is_lazy))
-          exact[is_lazy] = is_lazy ? exact_answer(s, lazy_rule, problem)
-                                   : exact_answer(without_bias(s), softmax_rule, problem);
-        const Verdict verdict = judge_peer(read_answer(answers, s, is_lazy), exact[is_lazy]);
-        std::filesystem::remove_all(answers);
-        if (!passes(verdict))
-          throw PeerError("computes something else: " + describe(worst(verdict)));
-        valid.push_back({p->name(contender), share(verdict),
-                         [&peer = p->peer, contender, seconds = bench.turn_seconds] {
-                           return peer_turn(peer, contender, seconds);
-                         }});
+    for (const std::string& contender : p->contenders) {
+      try {
+        valid.push_back(validated_peer(*p, contender, exam, bench.turn_seconds));
       } catch (const PeerError& error) {
         report_left_out(p->name(contender), error.what());
       }
+    }
   return valid;
 }
 

@@ -129,9 +129,15 @@ const TensorError& worst(const Verdict& verdict) {
                            });
 }
 
-std::string describe(const TensorError& e) {
-  char text[100];
-  std::snprintf(text, sizeof text, "%s errs by %.1e, allowed are %.1e", e.name, e.error, e.budget);
+std::string failures(const Verdict& verdict) {
+  std::string text;
+  for (const TensorError& e : verdict) {
+    if (e.error <= e.budget) continue;
+    char one[100];
+    std::snprintf(one, sizeof one, "%s%s errs by %.1e, allowed are %.1e", text.empty() ? "" : "; ",
+                  e.name, e.error, e.budget);
+    text += one;
+  }
   return text;
 }
 

@@ -36,8 +36,8 @@ using Verdict = std::vector<TensorError>;
 bool passes(const Verdict& verdict);
 /// The tensor that comes closest to its budget, or exceeds it most.
 const TensorError& worst(const Verdict& verdict);
-/// "dq errs by 1.2e-04, allowed are 3.4e-06".
-std::string describe(const TensorError& error);
+/// Every tensor beyond its budget: "dq errs by 1.2e-04, allowed are 3.4e-06; ...".
+std::string failures(const Verdict& verdict);
 
 /// Runs `implementation` forward and backward. Values may err twice as much as the oracle in float,
 /// gradients three times, plus one rounding. Gradients jump where a weight changes between dead and

@@ -38,13 +38,15 @@ std::unique_ptr<BenchPeer> start_peer(const std::string& python, int threads, bo
 std::vector<std::unique_ptr<BenchPeer>> start_peers(const std::vector<std::string>& pythons,
                                                     int threads) {
   std::vector<std::unique_ptr<BenchPeer>> peers;
-  for (const std::string& python : pythons) try {
+  for (const std::string& python : pythons) {
+    try {
       if (!fs::exists(script))
         throw PeerError(std::string(script) + " is not here; run this in the project's folder");
       for (const bool tuned : {true, false}) peers.push_back(start_peer(python, threads, tuned));
     } catch (const std::exception& error) {  // a PeerError, or an introduction of the wrong types
       report_left_out(python, error.what());
     }
+  }
   return peers;
 }
 
