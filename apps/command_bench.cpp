@@ -35,9 +35,9 @@ constexpr const char* explanation =
     R"(Each implementation is first held against the oracle in float64; one that errs more than twice (gradients: three times)
 as much as the oracle in float32 is reported, not timed, and the command fails. All contenders take turns in every round; the
 numbers are medians over the rounds.
-  percent      of what this machine's multiply-adds reach on as many threads, measured at the start. Counted is what the
-               mathematics owes, whatever a program executes: causal products of 2 D T(T+1)/2 flop a head, two in the
-               forward pass, seven in both
+  percent      of what this machine's multiply-adds reach on as many threads, the best of a try before each case. Counted is
+               what the mathematics owes, whatever a program executes: causal products of 2 D T(T+1)/2 flop a head, two
+               in the forward pass, seven in both
   ratio        time of the contender over ours
   error share  largest error over what is allowed
 Cases: T4096, T1024, T256 (random data), local (weights on near keys, as trained heads have).)";
@@ -112,10 +112,9 @@ nlohmann::ordered_json facts(const Bench& bench) {
           {"peers", peers}};
 }
 
-void write_files(const BenchOptions& o, const Bench& bench, double peak_one, double peak_at_end) {
+void write_files(const BenchOptions& o, const Bench& bench, const nlohmann::ordered_json& peaks) {
   nlohmann::ordered_json json = facts(bench);
-  json["peak_gflops"] = {
-      {"one_thread", peak_one / 1e9}, {"start", bench.peak / 1e9}, {"end", peak_at_end / 1e9}};
+  json["peak_gflops"] = peaks;
   json["wrong"] = bench.wrong;
   json["results"] = rows_json(bench.rows);
   write_file_atomically(o.out + ".json", dump_json(json, 1) + "\n");
@@ -133,7 +132,7 @@ void run(const BenchOptions& o) {
   bench.threads = omp_get_max_threads();
   if (o.quick) bench.turn_seconds = 0.001;
   const double peak_one = fma_peak(1);
-  bench.peak = fma_peak(bench.threads);
+  const double peak_at_start = bench.peak = fma_peak(bench.threads);
   std::printf("machine  %s, %d threads; peak %.0f GFLOP/s, %.0f on one thread, %d-byte vectors\n",
               cpu_model().c_str(), bench.threads, bench.peak / 1e9, peak_one / 1e9, vector_bytes());
   std::cout << "build    commit " << build_commit() << ", " << build_compiler() << ", "
@@ -141,16 +140,26 @@ void run(const BenchOptions& o) {
   if (o.peers != std::vector<std::string>{"none"})
     bench.peers = start_peers(o.peers, bench.threads);
 
-  if (wants(o, "attention"))
-    for (const BenchCase& c : cases) bench_attention(bench, c, o.oracle);
+  // Other programs can only hide the peak: the best that was seen is nearest to it.
+  const auto look_again = [&] { bench.peak = std::max(bench.peak, fma_peak(bench.threads)); };
+  for (const BenchCase& c : cases) {
+    if (!wants(o, "attention")) break;
+    look_again();
+    bench_attention(bench, c, o.oracle);
+  }
+  look_again();
   if (wants(o, "training")) bench_training(bench);
   if (wants(o, "decoding")) bench_decoding(bench);
   if (wants(o, "memory")) bench_memory(bench);
 
   const double peak_at_end = fma_peak(bench.threads);
   std::printf("\npeak at the end: %.0f GFLOP/s, %+.1f %%\n", peak_at_end / 1e9,
-              100 * (peak_at_end / bench.peak - 1));
-  if (!o.out.empty()) write_files(o, bench, peak_one, peak_at_end);
+              100 * (peak_at_end / peak_at_start - 1));
+  const nlohmann::ordered_json peaks{{"one_thread", peak_one / 1e9},
+                                     {"start", peak_at_start / 1e9},
+                                     {"end", peak_at_end / 1e9},
+                                     {"used", bench.peak / 1e9}};
+  if (!o.out.empty()) write_files(o, bench, peaks);
   if (!bench.wrong.empty())
     throw std::runtime_error(std::to_string(bench.wrong.size()) +
                              " validations failed, the first: " + bench.wrong[0]);
@@ -160,7 +169,7 @@ void run(const BenchOptions& o) {
 
 void report_rows(Bench& bench, const std::string& title, const std::vector<BenchRow>& rows) {
   if (!title.empty()) std::cout << "\n" << title << "\n";
-  std::cout << table_text(rows) << std::flush;
+  if (!rows.empty()) std::cout << table_text(rows) << std::flush;
   bench.rows.insert(bench.rows.end(), rows.begin(), rows.end());
 }
 

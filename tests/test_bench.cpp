@@ -221,7 +221,7 @@ TEST_CASE("lazy bench --quick leaves every promised number in its files", "[benc
   CHECK(json["rounds"] == 2);
   CHECK(json["vector_bytes"] == vector_bytes());
   CHECK(mentions(json["command"], "bench --quick"));
-  for (const char* when : {"one_thread", "start", "end"})
+  for (const char* when : {"one_thread", "start", "end", "used"})
     CHECK(number_in(json["peak_gflops"], when) > 0);
   CHECK(json["peers"].empty());
   CHECK(json["wrong"].empty());

@@ -19,9 +19,14 @@ import sys
 def libraries(torch):
     """What multiplies matrices, and the instructions PyTorch's own kernels use."""
     settings = torch.__config__.show()
-    with open("/proc/self/maps") as loaded:
-        blas = "OpenBLAS" if "openblas" in loaded.read() else "other BLAS"
-    yield "MKL" if "Math Kernel Library" in settings else blas
+    with open("/proc/self/maps") as file:
+        loaded = file.read()
+    if "Math Kernel Library" in settings:
+        yield "MKL"
+    elif "openblas" in loaded:
+        yield "OpenBLAS"
+    else:  # `apt-get install libopenblas0` makes a fair peer of it
+        yield "reference BLAS, slow" if "/blas/libblas" in loaded else "other BLAS"
     if "MKL-DNN" in settings:
         yield "oneDNN"
     yield settings.split("CPU capability usage: ")[-1].split()[0]
