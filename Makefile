@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := menu
 VERBS := $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)
-VARIABLES := TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA PROMPT TOKENS THREADS SECONDS KILLS MUTANTS PREFIX
+VARIABLES := TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA PROMPT TOKENS THREADS NATIVE PEERS SECONDS KILLS MUTANTS PREFIX
 
 given := $(strip $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$(filter-out -*,$v))))
 unknown := $(firstword $(filter-out $(VARIABLES),$(given)))
@@ -14,6 +14,7 @@ endif
 ifeq ($(origin OUT),undefined)
   OUT := runs/$(or $(PRESET),toy)
   compare: OUT := runs/compare
+  bench: OUT := docs/results/$(shell date +%F)-cpu$(if $(NATIVE),-native)
 endif
 ifdef THREADS
   export OMP_NUM_THREADS := $(THREADS)
@@ -30,6 +31,7 @@ choices = $(call flag,STEPS,steps) $(call flag,SEED,seed) $(call flag,PRESET,pre
 configure = [ -e $1/Makefile ] || [ -e $1/build.ninja ] || cmake -S . -B $1 $2 >&2
 compile = MAKELEVEL=0 cmake --build $1 --parallel $(cores) --target $2 >&2
 comma := ,
+bench_build = $(if $(NATIVE),build/native,build)
 checked = -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O2 -g1'
 archer = $$(dirname "$$(readlink -f "$$(command -v clang++)")")/../lib/libarcher.so
 run = cd $1 && ctest --label-regex $2 --parallel $(cores) --output-on-failure --no-tests=error
@@ -70,6 +72,10 @@ inspect: given-text tool ## tables and report of the model in OUT, on TEXT
 	@build/lazy inspect --model "$$OUT" $(call flag,TEXT,text)
 compare: given-text tool ## train several kinds alike, one table: ATTENTION=lazy,softmax TEXT DATA PRESET STEPS SEED
 	@build/lazy compare $(call flag,TEXT,text) $(choices) $(call flag,ATTENTION,contenders) --out "$$OUT"
+bench: ready ## validate, then time against this machine's peak and PyTorch: NATIVE=1 THREADS PEERS OUT
+	@$(call configure,$(bench_build),$(if $(NATIVE),-DLAZY_NATIVE=ON -DLAZY_TESTS=OFF))
+	@$(call compile,$(bench_build),lazy)
+	@$(bench_build)/lazy bench $(call flag,THREADS,threads) $(call flag,PEERS,peers) --out "$$OUT"
 
 test: build  ## the tests that everybody runs, in minutes
 	@$(call run,build,'quick|quality')

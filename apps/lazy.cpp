@@ -7,6 +7,7 @@
 #include <new>
 
 #include "apps/command_attend.hpp"
+#include "apps/command_bench.hpp"
 #include "apps/command_compare.hpp"
 #include "apps/command_generate.hpp"
 #include "apps/command_inspect.hpp"
@@ -30,6 +31,7 @@ constexpr Command commands[] = {
     {"compare", lazy::add_compare_command, "lower --batch or --context"},
     {"attend", lazy::add_attend_command,
      "leave out --weights, use --precision float32 or a smaller batch"},
+    {"bench", lazy::add_bench_command, "choose shorter --cases"},
 };
 
 // What the user asked for: "lazy attend", or "lazy" before a command is known.

@@ -12,4 +12,14 @@ std::string version_text() {
          "build type: " LAZY_BUILD_TYPE;
 }
 
+std::string build_commit() {
+  return LAZY_COMMIT;
+}
+std::string build_compiler() {
+  return LAZY_COMPILER;
+}
+std::string build_flags() {
+  return LAZY_FLAGS;
+}
+
 }  // namespace lazy

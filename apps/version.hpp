@@ -9,4 +9,9 @@ namespace lazy {
 /// Ends without a newline.
 std::string version_text();
 
+/// Single facts of it.
+std::string build_commit();
+std::string build_compiler();
+std::string build_flags();
+
 }  // namespace lazy
