@@ -3,11 +3,16 @@
 // the vector extensions of GCC and Clang: + - * and comparisons work lane by lane.
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <type_traits>
 #include <utility>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace lazy::simd {
 
@@ -58,12 +63,21 @@ template <class T>
 Vector<T> broadcast(T x) {
   return Vector<T>{} + x;
 }
+/// x > y ? x : y lane by lane: y where one of them is NaN.
 template <class V>
-V max(V x, V y) {
+[[gnu::always_inline]] inline V max(V x, V y) {
+#if defined(__AVX512F__)  // one instruction, where GCC makes a mask and a blend of the comparison
+  if constexpr (std::is_same_v<V, Vector<float>>) return V(_mm512_max_ps(__m512(x), __m512(y)));
+  if constexpr (std::is_same_v<V, Vector<double>>) return V(_mm512_max_pd(__m512d(x), __m512d(y)));
+#endif
   return x > y ? x : y;
 }
 template <class V>
-V min(V x, V y) {
+[[gnu::always_inline]] inline V min(V x, V y) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<V, Vector<float>>) return V(_mm512_min_ps(__m512(x), __m512(y)));
+  if constexpr (std::is_same_v<V, Vector<double>>) return V(_mm512_min_pd(__m512d(x), __m512d(y)));
+#endif
   return x < y ? x : y;
 }
 
@@ -118,20 +132,38 @@ struct Exp2;
 template <>
 struct Exp2<float> {
   using Integer = std::int32_t;
-  static constexpr int mantissa_bits = 23, bias = 127, degree = 7;
+  static constexpr int mantissa_bits = 23, bias = 127, degree = 6;
 };
 template <>
 struct Exp2<double> {
   using Integer = std::int64_t;
-  static constexpr int mantissa_bits = 52, bias = 1023, degree = 13;
+  static constexpr int mantissa_bits = 52, bias = 1023, degree = 12;
 };
 
-/// The Taylor coefficient ln(2)^k / k! of 2^x.
-constexpr double exp2_coefficient(int k) {
-  double c = 1;
-  for (int i = 1; i <= k; ++i) c *= 0.69314718055994530942 / i;
-  return c;
+constexpr double factorial(int n) {
+  return n < 2 ? 1 : n * factorial(n - 1);
 }
+constexpr double power(double x, int n) {
+  return n == 0 ? 1 : n < 0 ? power(x, n + 1) / x : x * power(x, n - 1);
+}
+
+/// Coefficient of x^k in a polynomial of degree n - 1 for 2^x on [-1/2, 1/2]: its Taylor series up
+/// to x^n, where x^n is replaced by what is left of it without the Chebyshev polynomial T_n(2x).
+constexpr double exp2_coefficient(int k, int n) {
+  const auto taylor = [](int i) { return power(0.69314718055994530942, i) / factorial(i); };
+  if ((n - k) % 2 != 0) return taylor(k);
+  const int m = (n - k) / 2;
+  const double chebyshev =
+      0.5 * n * power(-1, m) * factorial(n - m - 1) / (factorial(m) * factorial(k)) * power(4, k);
+  return taylor(k) - taylor(n) * power(2, 1 - 2 * n) * chebyshev;
+}
+
+template <class T>
+inline constexpr auto exp2_coefficients = [] {
+  std::array<T, Exp2<T>::degree + 1> c;
+  for (int k = 0; k <= Exp2<T>::degree; ++k) c[k] = T(exp2_coefficient(k, Exp2<T>::degree + 1));
+  return c;
+}();
 
 /// 2^x for x up to 127, to the last bit or two: 2^round(x) from the exponent's bits times a
 /// polynomial on [-1/2, 1/2]. Exactly 1 at 0, exactly 0 below the smallest normal number; NaN stays
@@ -143,23 +175,24 @@ template <class T>
   // Adding 1.5 * 2^mantissa_bits rounds to an integer, whose bits then end the mantissa.
   constexpr T rounding = T(3ll << (E::mantissa_bits - 1)) + T(E::bias);
   const Vector<T> rounded = x + rounding, fraction = x - (rounded - rounding);
-  Vector<T> power = broadcast(T(exp2_coefficient(E::degree)));
+  Vector<T> polynomial = broadcast(exp2_coefficients<T>[E::degree]);
 #pragma GCC unroll 16
-  for (int k = E::degree - 1; k >= 0; --k) power = power * fraction + T(exp2_coefficient(k));
+  for (int k = E::degree - 1; k >= 0; --k)
+    polynomial = polynomial * fraction + exp2_coefficients<T>[k];
   Bits bits;
   std::memcpy(&bits, &rounded, sizeof bits);
   bits <<= E::mantissa_bits;
   Vector<T> scale;
   std::memcpy(&scale, &bits, sizeof scale);
-  return x < T(1 - E::bias) ? Vector<T>{} : power * scale;
+  return x < T(1 - E::bias) ? Vector<T>{} : polynomial * scale;
 }
 
 /// e^x; infinite where 2^127 (double: 2^1023) is exceeded.
 template <class T>
 [[gnu::always_inline]] inline Vector<T> exp(Vector<T> x) {
-  const Vector<T> power = x * T(1.44269504088896340736), most = broadcast(T(Exp2<T>::bias));
+  const Vector<T> exponent = x * T(1.44269504088896340736), most = broadcast(T(Exp2<T>::bias));
   const Vector<T> infinite = broadcast(std::numeric_limits<T>::infinity());
-  return power > most ? infinite : exp2<T>(power);
+  return exponent > most ? infinite : exp2<T>(exponent);
 }
 
 }  // namespace lazy::simd

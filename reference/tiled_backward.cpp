@@ -45,43 +45,43 @@ bool any_positive(Vector<T> x) {
   return any;
 }
 
-// Scores of a tile, in its strip, to P there and A into ws.A. Returns whether an entry is live.
-template <class T>
-bool probabilities(const Block<T>& block, Index tile, Workspace<T>& ws) {
-  T *P = ws.strip.data() + tile * tile_size, *A = ws.A.data();
-  Vector<T> largest = {};
+// Scores of a tile to P, in place. Returns whether an entry of A is live.
+template <bool diagonal, class T>
+bool probabilities(const Block<T>& block, Index tile, T* strip) {
+  Vector<T> largest_A = {};
   for (Index v = 0; v < query_vectors<T>; ++v) {
+    const Weights<T, diagonal> weights(block, v);
     const Vector<T> reference = load(block.reference + v * lanes<T>);
-    const Vector<T> scale = load(block.scale + v * lanes<T>);
-    const Vector<T> offset = load(block.offset + v * lanes<T>);
+    Vector<T> largest_P = {};
     for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
-      const Index at = j * block_queries + v * lanes<T>;
-      const Vector<T> p = probability<T>(exponential<T>(load(P + at), reference), scale);
-      Vector<T> a = elastic_weight(p, offset);
-      if (tile == block.tile) a = where_visible<T>(v, j, a);
-      store(P + at, p);
-      store(A + at, a);
-      largest = simd::max(a, largest);
+      T* at = strip + j * block_queries + v * lanes<T>;
+      const Vector<T> p = weights.P(exponential<T>(load(at), reference));
+      store(at, p);
+      largest_P = simd::max(p, largest_P);
     }
+    largest_A = simd::max(elastic_weight(largest_P, weights.offset), largest_A);
   }
-  return any_positive<T>(largest);
+  return any_positive<T>(largest_A);
 }
 
-// dA of a live tile into its strip, 0 where A is; adds to the row sums.
-template <class T>
+// A and dA of a live tile, from P; adds to the row sums.
+template <bool diagonal, class T>
 void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Workspace<T>& ws,
                       RowSums<T>& sums) {
-  const T *P = ws.strip.data() + tile * tile_size, *A = ws.A.data();
-  T* dA = ws.dA.data() + tile * tile_size;
+  const T* P = ws.strip.data() + tile * tile_size;
+  T *A = ws.A.data(), *dA = ws.dA.data() + tile * tile_size;
   multiply_tile<T>(block, tile, head.D, ws.values.data() + tile * tile_keys * padded_dim<T>(head.D),
                    ws.douts.data(), nullptr, dA);
   for (Index v = 0; v < query_vectors<T>; ++v) {
+    const Weights<T, diagonal> weights(block, v);
     Vector<T> delta = {}, live_dA = {};
     for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
       const Index at = j * block_queries + v * lanes<T>;
-      const Vector<T> da = where_live<Vector<T>>(load(A + at), load(dA + at));
+      const Vector<T> p = load(P + at), a = weights.A(p, j);
+      const Vector<T> da = where_live<Vector<T>>(a, load(dA + at));
+      store(A + at, a);
       store(dA + at, da);
-      delta += load(P + at) * da;
+      delta += p * da;
       live_dA += da;
     }
     sums.delta[v] += delta;
@@ -123,16 +123,21 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
 
   RowSums<T> sums;
   for (Index tile = block.tile; tile >= 0; --tile) {
+    const bool on_diagonal = tile == block.tile;
     T* P = ws.strip.data() + tile * tile_size;
     score_tile(head, block, tile, ws.keys.data(), ws.queries.data(), P);
-    if (tile == block.tile) {
+    if (on_diagonal) {
       set_reference(block, P);
       set_scale(head, block, lse);
     }
-    const bool live = probabilities(block, tile, ws);
+    const bool live =
+        on_diagonal ? probabilities<true>(block, tile, P) : probabilities<false>(block, tile, P);
     ws.live[tile] = live || !skip;
     if (!ws.live[tile]) continue;
-    weight_gradients(head, block, tile, ws, sums);
+    if (on_diagonal)
+      weight_gradients<true>(head, block, tile, ws, sums);
+    else
+      weight_gradients<false>(head, block, tile, ws, sums);
     accumulate_keys(block, tile, ws.A.data(), ws.dout_rows.data(),
                     ws.dV.data() + tile * tile_keys * width, width);
   }

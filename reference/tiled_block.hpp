@@ -174,12 +174,6 @@ template <class T>
   return simd::exp2<T>(score - reference);
 }
 
-/// P = exp(S - lse), at most 1: a row with a single key has exactly 1, the kink of tau = -1.
-template <class T>
-[[gnu::always_inline]] inline Vector<T> probability(Vector<T> exponential, Vector<T> scale) {
-  return simd::min(exponential * scale, simd::broadcast(T(1)));
-}
-
 /// A row's reference, any score near its largest, so that exp(S - reference) neither overflows nor
 /// vanishes: the largest of the diagonal tile, which every row sees. `strip` are its scores.
 template <class T>
@@ -215,12 +209,29 @@ template <class T>
     store(block.scale + v, simd::exp2<T>(load(block.scale + v)));
 }
 
-/// x where the v-th vector of queries sees key j of its diagonal tile, else 0.
-template <class T>
-[[gnu::always_inline]] inline Vector<T> where_visible(Index v, Index j, Vector<T> x) {
-  const Vector<T> lane = simd::lane_numbers<T>() + T(v * lanes<T>);
-  return lane >= simd::broadcast(T(j)) ? x : Vector<T>{};
-}
+/// P and A of the v-th vector of queries at one key of `tile`, from exp(S - reference). In the
+/// diagonal tile P is at most 1, so that a row with a single key has exactly 1, the kink of tau =
+/// -1, and A is 0 where the key is hidden; P is 0 there anyway.
+template <class T, bool diagonal>
+struct Weights {
+  Vector<T> scale, offset, lane;
+
+  Weights(const Block<T>& block, Index v)
+      : scale(load(block.scale + v * lanes<T>)),
+        offset(load(block.offset + v * lanes<T>)),
+        lane(simd::lane_numbers<T>() + T(v * lanes<T>)) {}
+
+  Vector<T> P(Vector<T> exponential) const {
+    const Vector<T> p = exponential * scale;
+    if constexpr (diagonal) return simd::min(p, simd::broadcast(T(1)));
+    return p;
+  }
+  Vector<T> A(Vector<T> P, Index j) const {
+    const Vector<T> a = elastic_weight(P, offset);
+    if constexpr (diagonal) return lane >= simd::broadcast(T(j)) ? a : Vector<T>{};
+    return a;
+  }
+};
 
 /// C[lane] += sum_j X[j][lane] Y[j] over the keys of a tile, for X [keys][48] that is 0 where
 /// hidden, Y [keys, width], C [48, width]: what a block's rows gather.

@@ -76,17 +76,14 @@ void score_sweep(const Head<T>& head, Block<T>& block, bool skip, Workspace<T>& 
   set_scale(head, block, lse);
 }
 
-// E of a tile to A, in place; hidden entries to 0.
-template <class T>
+// E of a tile to A, in place.
+template <bool diagonal, class T>
 void weigh_tile(const Block<T>& block, Index tile, T* strip) {
   for (Index v = 0; v < query_vectors<T>; ++v) {
-    const Vector<T> scale = load(block.scale + v * lanes<T>);
-    const Vector<T> offset = load(block.offset + v * lanes<T>);
+    const Weights<T, diagonal> weights(block, v);
     for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
       T* at = strip + j * block_queries + v * lanes<T>;
-      Vector<T> a = elastic_weight(probability<T>(load(at), scale), offset);
-      if (tile == block.tile) a = where_visible<T>(v, j, a);
-      store(at, a);
+      store(at, weights.A(weights.P(load(at)), j));
     }
   }
 }
@@ -108,7 +105,10 @@ void value_sweep(const Head<T>& head, const Block<T>& block, Workspace<T>& ws, T
   for (Index tile = block.tile; tile >= 0; --tile) {
     if (!ws.live[tile]) continue;
     T* A = ws.strip.data() + tile * tile_size;
-    weigh_tile(block, tile, A);
+    if (tile == block.tile)
+      weigh_tile<true>(block, tile, A);
+    else
+      weigh_tile<false>(block, tile, A);
     accumulate_queries(block, tile, A, ws.values.data() + tile * tile_keys * width, ws.rows.data(),
                        width);
     if (!counts) continue;

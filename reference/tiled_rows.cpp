@@ -44,7 +44,7 @@ Index weigh_row(const Head<T>& head, Index position, T* S, Index* live, T& lse) 
   Index count = 0;
   for (Index j = 0; j < filled; j += L) {
     const Vector<T> e = exponential<T>(load(S + j), simd::broadcast(reference));
-    store(S + j, elastic_weight(probability<T>(e, scale), offset));
+    store(S + j, elastic_weight(simd::min(e * scale, simd::broadcast(T(1))), offset));
     for (Index l = 0; l < std::min(L, position + 1 - j); ++l) {
       live[count] = j + l;
       count += S[j + l] != 0;

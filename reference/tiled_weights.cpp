@@ -23,13 +23,17 @@ void block_weights(const Head<T>& head, Block<T> block, const AlignedVector<T>& 
       set_reference(block, strip.data());
       set_scale(head, block, lse);
     }
-    for (Index v = 0; v < query_vectors<T>; ++v)
-      for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
-        T* at = strip.data() + j * block_queries + v * lanes<T>;
-        const Vector<T> e = exponential<T>(load(at), load(block.reference + v * lanes<T>));
-        store(at, elastic_weight(probability<T>(e, load(block.scale + v * lanes<T>)),
-                                 load(block.offset + v * lanes<T>)));
+    const auto weigh = [&]<bool diagonal>(std::bool_constant<diagonal>) {
+      for (Index v = 0; v < query_vectors<T>; ++v) {
+        const Weights<T, diagonal> of_block(block, v);
+        for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
+          T* at = strip.data() + j * block_queries + v * lanes<T>;
+          const Vector<T> e = exponential<T>(load(at), load(block.reference + v * lanes<T>));
+          store(at, of_block.A(of_block.P(e), j));
+        }
       }
+    };
+    tile == block.tile ? weigh(std::true_type()) : weigh(std::false_type());
     for (Index l = block.first_lane; l < block.last_lane; ++l) {
       const Index row = block.row_of_lane_0 + l;
       if (row < first_row || row >= last_row) continue;
