@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := menu
 VERBS := $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)
-VARIABLES := TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA PROMPT TOKENS THREADS NATIVE PEERS SECONDS KILLS MUTANTS PREFIX
+VARIABLES := TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA PROMPT TOKENS THREADS PORTABLE PEERS SECONDS KILLS MUTANTS PREFIX
 
 given := $(strip $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$(filter-out -*,$v))))
 unknown := $(firstword $(filter-out $(VARIABLES),$(given)))
@@ -14,7 +14,7 @@ endif
 ifeq ($(origin OUT),undefined)
   OUT := runs/$(or $(PRESET),toy)
   compare: OUT := runs/compare
-  bench: OUT := docs/results/$(shell date +%F)-cpu$(if $(NATIVE),-native)
+  bench: OUT := docs/results/$(shell date +%F)-cpu$(if $(PORTABLE),-x86-64-v3)
 endif
 ifdef THREADS
   export OMP_NUM_THREADS := $(THREADS)
@@ -31,7 +31,8 @@ choices = $(call flag,STEPS,steps) $(call flag,SEED,seed) $(call flag,PRESET,pre
 configure = [ -e $1/Makefile ] || [ -e $1/build.ninja ] || cmake -S . -B $1 $2 >&2
 compile = MAKELEVEL=0 cmake --build $1 --parallel $(cores) --target $2 >&2
 comma := ,
-bench_build = $(if $(NATIVE),build/native,build)
+native = -DLAZY_NATIVE=ON
+bench_build = $(if $(PORTABLE),build/portable,build)
 checked = -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O2 -g1'
 archer = $$(dirname "$$(readlink -f "$$(command -v clang++)")")/../lib/libarcher.so
 run = cd $1 && ctest --label-regex $2 --parallel $(cores) --output-on-failure --no-tests=error
@@ -49,7 +50,7 @@ ready:
 clang:
 	@bash apps/setup.sh clang
 tool: ready
-	@$(call configure,build)
+	@$(call configure,build,$(native))
 	@$(call compile,build,lazy)
 given-text:
 	@[ -z "$$TEXT" ] || [ -e "$$TEXT" ] || { echo "TEXT=$$TEXT does not exist here ($$PWD). A file or a folder is needed, or leave TEXT away." >&2; exit 2; }
@@ -59,7 +60,7 @@ setup:       ## install what the build needs, fetch the text to train on
 doctor:      ## what this machine has, and what each missing piece takes
 	@bash apps/doctor.sh
 build: ready ## the tool and the tests
-	@$(call configure,build)
+	@$(call configure,build,$(native))
 	@$(call compile,build,all)
 train: given-text tool ## train a model: TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA
 	@text="$$TEXT"; [ -n "$$TEXT$$DATA" ] || [ "$$PRESET" = backcopy ] || [ ! -s data/bible.txt ] || text=data/bible.txt; \
@@ -72,8 +73,8 @@ inspect: given-text tool ## tables and report of the model in OUT, on TEXT
 	@build/lazy inspect --model "$$OUT" $(call flag,TEXT,text)
 compare: given-text tool ## train several kinds alike, one table: ATTENTION=lazy,softmax TEXT DATA PRESET STEPS SEED
 	@build/lazy compare $(call flag,TEXT,text) $(choices) $(call flag,ATTENTION,contenders) --out "$$OUT"
-bench: ready ## validate, then time against this machine's peak and PyTorch: NATIVE=1 THREADS PEERS OUT
-	@$(call configure,$(bench_build),$(if $(NATIVE),-DLAZY_NATIVE=ON -DLAZY_TESTS=OFF))
+bench: ready ## validate, then time against this machine's peak and PyTorch: PORTABLE=1 THREADS PEERS OUT
+	@$(call configure,$(bench_build),$(if $(PORTABLE),-DLAZY_TESTS=OFF,$(native)))
 	@$(call compile,$(bench_build),lazy)
 	@$(bench_build)/lazy bench $(call flag,THREADS,threads) $(call flag,PEERS,peers) --out "$$OUT"
 
