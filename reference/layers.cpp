@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "reference/simd.hpp"
+#include "reference/register_tile.hpp"
 
 namespace lazy {
 namespace {
@@ -14,15 +14,12 @@ using simd::lanes, simd::load_first, simd::store_first, simd::Vector;
 constexpr Index chunk_rows = 128;   // rows a task
 constexpr Index chunk_size = 8192;  // entries a task in elementwise loops
 
-Index chunks(Index size, Index chunk) {
-  return (size + chunk - 1) / chunk;
-}
-
 // body(begin, end) over fixed pieces of 0 .. size - 1
 template <class Body>
 void in_chunks(Index size, Index chunk, Body body) {
 #pragma omp parallel for schedule(static)
-  for (Index c = 0; c < chunks(size, chunk); ++c) body(c * chunk, std::min(size, (c + 1) * chunk));
+  for (Index c = 0; c < divide_up(size, chunk); ++c)
+    body(c * chunk, std::min(size, (c + 1) * chunk));
 }
 
 // sum of term(0 .. n-1) in eight interleaved partial sums: vectorizes, and its order does not
@@ -103,7 +100,7 @@ void rmsnorm_forward(T* out, T* rstd, const T* x, const T* weight, Index N, Inde
 template <class T>
 void rmsnorm_backward(T* dx, T* dweight, const T* dout, const T* x, const T* weight, const T* rstd,
                       Index N, Index C) {
-  std::vector<T> partial(chunks(N, chunk_rows) * C, T(0));
+  std::vector<T> partial(divide_up(N, chunk_rows) * C, T(0));
   in_chunks(N, chunk_rows, [=, &partial](Index begin, Index end) {
     T* sum = partial.data() + begin / chunk_rows * C;
     for (Index n = begin; n < end; ++n) {
@@ -114,7 +111,7 @@ void rmsnorm_backward(T* dx, T* dweight, const T* dout, const T* x, const T* wei
       for (Index c = 0; c < C; ++c) sum[c] += g[c] * row[c] * r;
     }
   });
-  for (Index p = 0; p < chunks(N, chunk_rows); ++p)
+  for (Index p = 0; p < divide_up(N, chunk_rows); ++p)
     for (Index c = 0; c < C; ++c) dweight[c] += partial[p * C + c];
 }
 
@@ -171,7 +168,7 @@ void cross_entropy_backward(T* dlogits, const T* logits, const int* targets, Ind
 
 template <class T>
 double squared_norm(const T* x, Index size) {
-  std::vector<double> partial(chunks(size, chunk_size));
+  std::vector<double> partial(divide_up(size, chunk_size));
   in_chunks(size, chunk_size, [=, &partial](Index begin, Index end) {
     partial[begin / chunk_size] = lane_sum<double>(
         end - begin, [=](Index i) { return double(x[begin + i]) * double(x[begin + i]); });

@@ -22,10 +22,6 @@ constexpr Index token_chunk = 128;  // summed in registers at a time, in the wei
 template <class T>
 constexpr Index panel_width = tile_vectors* lanes<T>;
 
-Index divide_up(Index x, Index by) {
-  return (x + by - 1) / by;
-}
-
 // Memory of the calling thread, kept from call to call.
 template <class T>
 T* scratch(Index size) {

@@ -16,6 +16,10 @@ namespace lazy {
 inline constexpr int tile_rows = simd::vector_registers == 32 ? 8 : 6;
 inline constexpr int tile_vectors = simd::vector_registers == 32 ? 3 : 2;
 
+constexpr Index divide_up(Index x, Index by) {
+  return (x + by - 1) / by;
+}
+
 /// Calls `use(r, v, sum)` for each vector of C. A[r][t] is a[r * a_row + t * a_step], B[t] starts
 /// at b + t * b_step.
 template <int vectors, class T, class Use>

@@ -163,9 +163,17 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
 
 template <class T>
 bool all_finite(const T* x, Index size) {
+  constexpr Index chunk = 1 << 14;
   T poison = 0;  // x * 0 is NaN where x is not finite
-#pragma omp parallel for simd schedule(static) reduction(+ : poison)
-  for (Index i = 0; i < size; ++i) poison += x[i] * 0;
+#pragma omp parallel for schedule(static) reduction(+ : poison)
+  for (Index begin = 0; begin < size; begin += chunk) {
+    const Index end = std::min(size, begin + chunk);
+    Vector<T> zero = {};
+    Index i = begin;
+    for (; i + lanes<T> <= end; i += lanes<T>) zero += load(x + i) * T(0);
+    for (; i < end; ++i) poison += x[i] * 0;
+    poison += simd::sum<T>(zero);
+  }
   return poison == 0;
 }
 

@@ -23,9 +23,6 @@ inline constexpr Index tile_keys = 48, block_queries = 48, tile_size = tile_keys
 template <class T>
 inline constexpr int query_vectors = block_queries / lanes<T>;
 
-inline Index divide_up(Index x, Index by) {
-  return (x + by - 1) / by;
-}
 template <class T>
 Index padded_dim(Index D) {  // of a row that vectors cross
   return divide_up(D, lanes<T>) * lanes<T>;
@@ -34,10 +31,10 @@ Index padded_dim(Index D) {  // of a row that vectors cross
 /// One query head of one sequence.
 template <class T>
 struct Head {
-  const T *q, *k, *v;         // first row of this head; rows are q_pitch, kv_pitch apart
-  Index q_pitch, kv_pitch;    // H * D, Hkv * D
-  Index D, W, keys;           // keys: rows of k and v in memory
-  const T* bias;              // at distance 0, base 2; readable a tile below 0 and above W
+  const T *q, *k, *v;       // first row of this head; rows are q_pitch, kv_pitch apart
+  Index q_pitch, kv_pitch;  // H * D, Hkv * D
+  Index D, W;
+  const T* bias;              // at distance 0, base 2 (see BiasTables)
   T tau;                      // 0 for the softmax rules
   T extra_score;              // one more score in the sum: -inf, 0 (softmax1) or c (sink)
   Index first_row, last_row;  // rows first_row .. last_row - 1 see a key;
@@ -174,6 +171,10 @@ template <class T>
   return simd::exp2<T>(score - reference);
 }
 
+/// How far a score may lie above its row's reference: half of what 2^x can span.
+template <class T>
+inline constexpr T farthest_score = std::numeric_limits<T>::max_exponent / 2;
+
 /// A row's reference, any score near its largest, so that exp(S - reference) neither overflows nor
 /// vanishes: the largest of the diagonal tile, which every row sees. `strip` are its scores.
 template <class T>
@@ -196,15 +197,19 @@ T with_extra_score(T lse, T extra) {
 }
 
 /// What turns exp(S - reference) into P, from the natural log-sum-exp [Tq]. Never inlined: forward
-/// and backward get the same bits from it, so that their live sets are the same.
+/// and backward get the same bits from it, so that their live sets are the same. A row whose scores
+/// rise too far above their reference, for which the oracle has answered, refers to its
+/// log-sum-exp.
 template <class T>
 [[gnu::noinline]] void set_scale(const Head<T>& head, Block<T>& block, const T* lse) {
-  for (Index l = 0; l < block_queries; ++l)
-    block.scale[l] = block.holds(l)
-                         ? block.reference[l] -
-                               with_extra_score(lse[block.row_of_lane_0 + l], head.extra_score) *
-                                   T(std::numbers::log2e)
-                         : -std::numeric_limits<T>::infinity();
+  for (Index l = 0; l < block_queries; ++l) {
+    block.scale[l] = -std::numeric_limits<T>::infinity();
+    if (!block.holds(l)) continue;
+    const T base2 =
+        with_extra_score(lse[block.row_of_lane_0 + l], head.extra_score) * T(std::numbers::log2e);
+    if (base2 - block.reference[l] > 2 * farthest_score<T> - 2) block.reference[l] = base2;
+    block.scale[l] = block.reference[l] - base2;
+  }
   for (Index v = 0; v < block_queries; v += lanes<T>)
     store(block.scale + v, simd::exp2<T>(load(block.scale + v)));
 }
@@ -296,7 +301,6 @@ Head<T> make_head(const AttentionShape& s, const AttentionRule& rule, const Atte
           .kv_pitch = s.kv_heads * D,
           .D = D,
           .W = s.window,
-          .keys = s.keys,
           .bias = bias.at_distance_0(h),
           .tau = rule.normalizer == Normalizer::elastic ? in.tau[h] : T(0),
           .extra_score = rule.normalizer == Normalizer::softmax1 ? T(0)

@@ -45,10 +45,9 @@ bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums)
       largest = simd::max(simd::max(s0, s1), largest);
     }
     sums[v] += even + odd;  // tile by tile: long sums would lose digits
-    // 2^x is meaningless so far above the reference: an infinite sum hands the call to the oracle.
+    // Too far above the reference: an infinite sum hands the call to the oracle.
     constexpr T infinity = std::numeric_limits<T>::infinity();
-    const T reach = std::numeric_limits<T>::max_exponent - 1;
-    sums[v] += largest - reference > reach ? simd::broadcast(infinity) : Vector<T>{};
+    sums[v] += largest - reference > farthest_score<T> ? simd::broadcast(infinity) : Vector<T>{};
     // The slack covers the rounding of what P is computed from, which grows with the scores.
     const Vector<T> size = simd::max(reference, -reference);
     const Vector<T> slack = (32 + 4 * size) * std::numeric_limits<T>::epsilon();
