@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "reference/register_tile.hpp"
@@ -51,7 +52,9 @@ template <class T, class Body>
 
 template <class T>
 [[gnu::always_inline]] inline Vector<T> sigmoid(Vector<T> x) {
-  return 1 / (1 + simd::exp<T>(-x));
+  const Vector<T> largest = simd::broadcast(T(std::numeric_limits<T>::max_exponent * 0.69));
+  const Vector<T> infinite = simd::broadcast(std::numeric_limits<T>::infinity());
+  return 1 / (1 + (-x > largest ? infinite : simd::exp<T>(-x)));
 }
 
 // m + log(sum_v exp(z_v - m)), m the largest

@@ -165,16 +165,16 @@ inline constexpr auto exp2_coefficients = [] {
   return c;
 }();
 
-/// 2^x for x up to 127, to the last bit or two: 2^round(x) from the exponent's bits times a
-/// polynomial on [-1/2, 1/2]. Exactly 1 at 0, exactly 0 below the smallest normal number; NaN stays
-/// NaN; meaningless above 127 (double: 1023).
+/// 2^(c x) for c x up to 127 (double: 1023), to the last bit or two: 2^round(c x) from the
+/// exponent's bits times a polynomial on [-1/2, 1/2]. Exactly 1 at 0, exactly 0 below the smallest
+/// normal number; NaN stays NaN; meaningless where c x is larger.
 template <class T>
-[[gnu::always_inline]] inline Vector<T> exp2(Vector<T> x) {
+[[gnu::always_inline]] inline Vector<T> exp2_of_multiple(T c, Vector<T> x) {
   using E = Exp2<T>;
   using Bits = Vector<typename E::Integer>;
   // Adding 1.5 * 2^mantissa_bits rounds to an integer, whose bits then end the mantissa.
   constexpr T rounding = T(3ll << (E::mantissa_bits - 1)) + T(E::bias);
-  const Vector<T> rounded = x + rounding, fraction = x - (rounded - rounding);
+  const Vector<T> rounded = x * c + rounding, fraction = x * c - (rounded - rounding);
   Vector<T> polynomial = broadcast(exp2_coefficients<T>[E::degree]);
 #pragma GCC unroll 16
   for (int k = E::degree - 1; k >= 0; --k)
@@ -184,15 +184,16 @@ template <class T>
   bits <<= E::mantissa_bits;
   Vector<T> scale;
   std::memcpy(&scale, &bits, sizeof scale);
-  return x < T(1 - E::bias) ? Vector<T>{} : polynomial * scale;
+  return x < T(1 - E::bias) / c ? Vector<T>{} : polynomial * scale;
 }
 
-/// e^x; infinite where 2^127 (double: 2^1023) is exceeded.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> exp2(Vector<T> x) {
+  return exp2_of_multiple<T>(1, x);
+}
 template <class T>
 [[gnu::always_inline]] inline Vector<T> exp(Vector<T> x) {
-  const Vector<T> exponent = x * T(1.44269504088896340736), most = broadcast(T(Exp2<T>::bias));
-  const Vector<T> infinite = broadcast(std::numeric_limits<T>::infinity());
-  return exponent > most ? infinite : exp2<T>(exponent);
+  return exp2_of_multiple<T>(T(1.44269504088896340736), x);
 }
 
 }  // namespace lazy::simd

@@ -3,8 +3,7 @@
 // and probabilities of that block, tile of keys by tile of keys.
 //
 // Vector lanes are queries: a tile of scores is stored as [key][query], so that maxima, sums,
-// offsets and gradients of a row are vectors too, and nothing is ever summed across lanes. Scores
-// are kept in base 2: log2(e) / sqrt(D) is folded into the queries, log2(e) into the bias.
+// offsets and gradients of a row are vectors too, and nothing is ever summed across lanes.
 
 #include <cmath>
 #include <limits>
@@ -34,7 +33,7 @@ struct Head {
   const T *q, *k, *v;       // first row of this head; rows are q_pitch, kv_pitch apart
   Index q_pitch, kv_pitch;  // H * D, Hkv * D
   Index D, W;
-  const T* bias;              // at distance 0, base 2 (see BiasTables)
+  const T* bias;              // at distance 0 (see BiasTables)
   T tau;                      // 0 for the softmax rules
   T extra_score;              // one more score in the sum: -inf, 0 (softmax1) or c (sink)
   Index first_row, last_row;  // rows first_row .. last_row - 1 see a key;
@@ -130,10 +129,10 @@ Block<T> make_block(const Head<T>& head, Index tile) {
   return block;
 }
 
-/// What queries are multiplied with, so that scores come out in base 2.
+/// What queries are multiplied with.
 template <class T>
 T query_scale(Index D) {
-  return T(std::numbers::log2e / std::sqrt(double(D)));
+  return T(1 / std::sqrt(double(D)));
 }
 
 /// X [keys][48] = Y Z for the rows of Y of one tile [48, width] and Z [width][48]: scores from keys
@@ -154,7 +153,7 @@ void multiply_tile(const Block<T>& block, Index tile, Index D, const T* Y, const
   }
 }
 
-/// Scores of a tile, base 2: strip [keys][48], hidden entries -inf.
+/// Scores of a tile: strip [keys][48], hidden entries -inf.
 template <class T>
 void score_tile(const Head<T>& head, const Block<T>& block, Index tile, const T* keys,
                 const T* queries, T* strip) {
@@ -168,12 +167,12 @@ void score_tile(const Head<T>& head, const Block<T>& block, Index tile, const T*
 /// been seen: the factor of P that does not need the whole row.
 template <class T>
 [[gnu::always_inline]] inline Vector<T> exponential(Vector<T> score, Vector<T> reference) {
-  return simd::exp2<T>(score - reference);
+  return simd::exp<T>(score - reference);
 }
 
-/// How far a score may lie above its row's reference: half of what 2^x can span.
+/// How far a score may lie above its row's reference: half of what e^x can span.
 template <class T>
-inline constexpr T farthest_score = std::numeric_limits<T>::max_exponent / 2;
+inline constexpr T farthest_score = T(std::numeric_limits<T>::max_exponent / 2 * std::numbers::ln2);
 
 /// A row's reference, any score near its largest, so that exp(S - reference) neither overflows nor
 /// vanishes: the largest of the diagonal tile, which every row sees. `strip` are its scores.
@@ -196,22 +195,21 @@ T with_extra_score(T lse, T extra) {
   return m + std::log(std::exp(lse - m) + std::exp(extra - m));
 }
 
-/// What turns exp(S - reference) into P, from the natural log-sum-exp [Tq]. Never inlined: forward
-/// and backward get the same bits from it, so that their live sets are the same. A row whose scores
+/// What turns exp(S - reference) into P, from the log-sum-exp [Tq]. Never inlined: forward and
+/// backward get the same bits from it, so that their live sets are the same. A row whose scores
 /// rise too far above their reference, for which the oracle has answered, refers to its
 /// log-sum-exp.
 template <class T>
 [[gnu::noinline]] void set_scale(const Head<T>& head, Block<T>& block, const T* lse) {
   for (Index l = 0; l < block_queries; ++l) {
-    block.scale[l] = -std::numeric_limits<T>::infinity();
+    block.scale[l] = std::numeric_limits<T>::infinity();
     if (!block.holds(l)) continue;
-    const T base2 =
-        with_extra_score(lse[block.row_of_lane_0 + l], head.extra_score) * T(std::numbers::log2e);
-    if (base2 - block.reference[l] > 2 * farthest_score<T> - 2) block.reference[l] = base2;
-    block.scale[l] = block.reference[l] - base2;
+    block.scale[l] = with_extra_score(lse[block.row_of_lane_0 + l], head.extra_score);
+    if (block.scale[l] - block.reference[l] > T(1.8) * farthest_score<T>)
+      block.reference[l] = block.scale[l];
   }
   for (Index v = 0; v < block_queries; v += lanes<T>)
-    store(block.scale + v, simd::exp2<T>(load(block.scale + v)));
+    store(block.scale + v, exponential<T>(load(block.reference + v), load(block.scale + v)));
 }
 
 /// P and A of the v-th vector of queries at one key of `tile`, from exp(S - reference). In the
@@ -266,7 +264,7 @@ inline bool is_exponential(Normalizer rule) {
          rule == Normalizer::softmax1 || rule == Normalizer::sink;
 }
 
-/// The bias of every head in base 2, [H] tables of `pitch` entries. As far as a tile may reach,
+/// The bias of every head, [H] tables of `pitch` entries. As far as a tile may reach,
 /// there is 0 beyond the window and -inf at negative distances: the causal mask.
 template <class T>
 struct BiasTables {
@@ -278,8 +276,7 @@ struct BiasTables {
     for (Index h = 0; h < s.heads; ++h) {
       T* table = entries.data() + h * pitch;
       std::fill_n(table, margin, -std::numeric_limits<T>::infinity());
-      for (Index d = 0; d < s.window; ++d)
-        table[margin + d] = bias[h * s.window + d] * T(std::numbers::log2e);
+      std::copy_n(bias + h * s.window, s.window, table + margin);
     }
   }
   const T* at_distance_0(Index head) const { return entries.data() + head * pitch + margin; }

@@ -70,8 +70,7 @@ void score_sweep(const Head<T>& head, Block<T>& block, bool skip, Workspace<T>& 
     ws.live[tile] = live || !skip;
   }
   for (Index l = block.first_lane; l < block.last_lane; ++l)
-    lse[block.row_of_lane_0 + l] =
-        block.reference[l] / T(std::numbers::log2e) + std::log(sums[l / lanes<T>][l % lanes<T>]);
+    lse[block.row_of_lane_0 + l] = block.reference[l] + std::log(sums[l / lanes<T>][l % lanes<T>]);
   set_scale(head, block, lse);
 }
 

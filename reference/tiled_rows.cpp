@@ -5,7 +5,7 @@
 namespace lazy::tiled {
 namespace {
 
-// S [keys] in base 2, lanes<T> keys at a time: their partial sums, transposed, add up to scores.
+// S [keys], lanes<T> keys at a time: their partial sums, transposed, add up to scores.
 template <class T>
 void score_row(const Head<T>& head, const T* q, Index position, T* S) {
   constexpr Index L = lanes<T>;
@@ -36,10 +36,10 @@ Index weigh_row(const Head<T>& head, Index position, T* S, Index* live, T& lse) 
   for (Index l = 1; l < L; ++l) reference = std::max(reference, T(largest[l]));
   for (Index j = 0; j < filled; j += L)
     sum += exponential<T>(load(S + j), simd::broadcast(reference));
-  lse = reference / T(std::numbers::log2e) + std::log(simd::sum<T>(sum));
+  lse = reference + std::log(simd::sum<T>(sum));
 
-  const T base2 = with_extra_score(lse, head.extra_score) * T(std::numbers::log2e);
-  const Vector<T> scale = simd::exp2<T>(simd::broadcast(reference - base2));
+  const Vector<T> scale = exponential<T>(simd::broadcast(reference),
+                                         simd::broadcast(with_extra_score(lse, head.extra_score)));
   const Vector<T> offset = simd::broadcast(head.tau / head.divisor(position));
   Index count = 0;
   for (Index j = 0; j < filled; j += L) {
