@@ -89,23 +89,27 @@ void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wo
   }
 }
 
-// P of a tile becomes dS; adds it to the bias gradient, diagonal by diagonal.
-template <class T>
+// P of a tile becomes dS = P (dA - delta), with dA(at) a vector of its entries; adds it to the bias
+// gradient, diagonal by diagonal.
+template <class T, class WeightGradient>
 void score_gradients(const Head<T>& head, const Block<T>& block, Index tile, Workspace<T>& ws,
-                     const RowSums<T>& sums) {
+                     const RowSums<T>& sums, WeightGradient dA) {
   T* P = ws.strip.data() + tile * tile_size;
-  const T* dA = ws.dA.data() + tile * tile_size;
-  const bool live = ws.live[tile];
-  const Index table = BiasTables<T>::table_size(head.W);
   const Index distance_0 = (block.tile - tile) * tile_keys;
-  const bool biased = distance_0 - (tile_keys - 1) < head.W;
+  for (Index v = 0; v < query_vectors<T>; ++v) {
+    const Vector<T> delta = sums.delta[v];
+    for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
+      const Index at = j * block_queries + v * lanes<T>;
+      store(P + at, load(P + at) * (dA(at) - delta));
+    }
+  }
+  if (distance_0 - (tile_keys - 1) >= head.W) return;
+  const Index table = BiasTables<T>::table_size(head.W);
   for (Index j = 0; j < block.scored_keys(tile); ++j) {
     T* dbias = ws.dbias.data() + j % bias_copies * table + BiasTables<T>::margin + distance_0 - j;
     for (Index v = block.first_vector(tile, j); v < query_vectors<T>; ++v) {
-      const Index at = j * block_queries + v * lanes<T>;
-      const Vector<T> dS = load(P + at) * ((live ? load(dA + at) : Vector<T>{}) - sums.delta[v]);
-      store(P + at, dS);
-      if (biased) store(dbias + v * lanes<T>, load(dbias + v * lanes<T>) + dS);
+      T* to = dbias + v * lanes<T>;
+      store(to, load(to) + load(P + j * block_queries + v * lanes<T>));
     }
   }
 }
@@ -144,7 +148,10 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
 
   std::fill_n(ws.rows.begin(), block_queries * width, T(0));
   for (Index tile = 0; tile <= block.tile; ++tile) {
-    score_gradients(head, block, tile, ws, sums);
+    if (const T* dA = ws.dA.data() + tile * tile_size; ws.live[tile])
+      score_gradients(head, block, tile, ws, sums, [dA](Index at) { return load(dA + at); });
+    else
+      score_gradients(head, block, tile, ws, sums, [](Index) { return Vector<T>{}; });
     const T* dS = ws.strip.data() + tile * tile_size;
     accumulate_queries(block, tile, dS, ws.keys.data() + tile * tile_keys * width, ws.rows.data(),
                        width);
