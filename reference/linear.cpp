@@ -15,6 +15,7 @@ namespace {
 
 using simd::lanes, simd::load, simd::store, simd::Vector;
 
+constexpr Index few_rows = 4;
 constexpr Index row_block = 96;    // rows a task: whole register tiles of 6 and of 8
 constexpr Index weight_rows = 48;  // of a task of the weight gradient
 constexpr Index weight_columns = 96;
@@ -110,8 +111,24 @@ void multiply(const T* a, const T* b, Index b_row, Index b_column, T* c, Index N
 
 }  // namespace
 
+// A few rows, as in decoding: packing the weights would take longer than to multiply. Each entry is
+// one dot product of two rows.
+template <class T>
+void multiply_few_rows(T* out, const T* x, const T* weight, Index N, Index In, Index Out) {
+#pragma omp parallel for schedule(static) if (In * Out >= 1 << 15)
+  for (Index o = 0; o < Out; ++o)
+    for (Index n = 0; n < N; ++n) {
+      Vector<T> sum[4] = {};
+      for (Index i = 0; i < In; i += lanes<T>)
+        sum[i / lanes<T> % 4] += simd::load_first(x + n * In + i, In - i) *
+                                 simd::load_first(weight + o * In + i, In - i);
+      out[n * Out + o] = simd::sum<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    }
+}
+
 template <class T>
 void linear_forward(T* out, const T* x, const T* weight, Index N, Index In, Index Out) {
+  if (N <= few_rows) return multiply_few_rows(out, x, weight, N, In, Out);
   multiply<false>(x, weight, 1, In, out, N, In, Out);
 }
 
