@@ -59,8 +59,20 @@ TEST_CASE("every implementation agrees with scalar loops for scores of ten thous
   const auto& how = each_implementation<double>();
   for (const Normalizer rule : all_normalizers)
     for (const std::uint64_t seed : {1, 2, 3})
-      for (const Index T : {21, 70})
-        check_second_opinion(how, {{2, T, T, 2, 1, 16, 7}, {rule}, {-1, 0.5}, {T, 9}, 60, seed});
+      check_second_opinion(how, {{2, 21, 21, 2, 1, 16, 7}, {rule}, {-1, 0.5}, {21, 9}, 60, seed});
+}
+
+TEST_CASE("every implementation bears scores of ten thousand that are close to each other",
+          "[attention]") {
+  for (const double size : {-1e4, 1e4})
+    for (const Index T : {20, 70}) {
+      const Recipe recipe{{2, T, T, 2, 1, 4, 7}, {}, {-1, -0.3}, {T, 9}, 1, std::uint64_t(T)};
+      INFO(describe(recipe) << ", scores near " << size);
+      const auto p = shifted_scores(make_problem<double>(recipe), size);
+      const auto& how = each_implementation<double>();
+      INFO(how.name);
+      check_same(attention(how, p), scalar_attention(p), score_budget(largest_score(p)));
+    }
 }
 
 TEST_CASE("in float no implementation errs more than twice as much as the plain float loop",
