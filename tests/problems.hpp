@@ -2,6 +2,7 @@
 // Random attention problems from a recipe, so that a failure is reproducible from one printed line,
 // and the awkward shapes every implementation has to pass.
 
+#include <cmath>
 #include <limits>
 #include <sstream>
 #include <string>
@@ -86,6 +87,16 @@ Problem<T> make_problem(const Recipe& recipe) {
   for (Index h = 0; h < s.heads; ++h)
     p.tau.push_back(static_cast<T>(recipe.tau[static_cast<std::size_t>(h) % recipe.tau.size()]));
   if (p.lengths.empty()) p.lengths.assign(static_cast<std::size_t>(s.batch), s.keys);
+  return p;
+}
+
+/// `p` with every score moved by `shift`, up to the rounding of so large a score.
+template <class T>
+Problem<T> shifted_scores(Problem<T> p, double shift) {
+  const Index D = p.shape.head_dim;
+  const double component = std::sqrt(std::abs(shift) * std::sqrt(double(D)));
+  for (std::size_t i = 0; i < p.q.size(); i += D) p.q[i] = T(std::copysign(component, shift));
+  for (std::size_t i = 0; i < p.k.size(); i += D) p.k[i] = T(component);
   return p;
 }
 
