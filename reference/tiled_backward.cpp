@@ -163,8 +163,7 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
     const Index v = l / lanes<T>, lane = l % lanes<T>;
     head_sums.dtau += sums.live_dA[v][lane] / head.divisor(block.position(l));
     const T row_lse = lse[block.row_of_lane_0 + l];
-    head_sums.dsink -= std::exp(head.extra_score - with_extra_score(row_lse, head.extra_score)) *
-                       sums.delta[v][lane];
+    head_sums.dsink -= share(head.extra_score, row_lse) * sums.delta[v][lane];
   }
 }
 

@@ -38,8 +38,8 @@ Index weigh_row(const Head<T>& head, Index position, T* S, Index* live, T& lse) 
     sum += exponential<T>(load(S + j), simd::broadcast(reference));
   lse = reference + std::log(simd::sum<T>(sum));
 
-  const Vector<T> scale = exponential<T>(simd::broadcast(reference),
-                                         simd::broadcast(with_extra_score(lse, head.extra_score)));
+  const Vector<T> scale = exponential<T>(simd::broadcast(reference), simd::broadcast(lse)) *
+                          share(lse, head.extra_score);
   const Vector<T> offset = simd::broadcast(head.tau / head.divisor(position));
   Index count = 0;
   for (Index j = 0; j < filled; j += L) {
