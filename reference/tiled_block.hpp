@@ -267,6 +267,17 @@ inline bool is_exponential(Normalizer rule) {
          rule == Normalizer::softmax1 || rule == Normalizer::sink;
 }
 
+/// Whether forward may compute in tiles. Beside the rule that asks for a finite tau or sink: one
+/// that is not leaves no trace in lse, by which the tiles notice everything else.
+template <class T>
+bool is_tiled(const AttentionShape& s, const AttentionRule& rule, const AttentionInputs<T>& in) {
+  const T* x = rule.normalizer == Normalizer::elastic ? in.tau
+               : rule.normalizer == Normalizer::sink  ? in.sink
+                                                      : nullptr;
+  const auto finite = [](T value) { return std::isfinite(value); };
+  return is_exponential(rule.normalizer) && (!x || std::all_of(x, x + s.heads, finite));
+}
+
 /// The bias of every head, [H] tables of `pitch` entries. As far as a tile may reach,
 /// there is 0 beyond the window and -inf at negative distances: the causal mask.
 template <class T>
