@@ -176,7 +176,7 @@ void attention_forward(const AttentionShape& s, const AttentionRule& rule,
   if (options.counts) *options.counts = {};
   if (!is_tiled(s, rule, in)) return oracle::attention_forward(s, rule, in, out);
   write_empty_rows(s, in, out);
-  if (s.queries <= few_queries && s.head_dim % lanes<T> == 0 && !options.counts) {
+  if (attends_rows<T>(s) && !options.counts) {
     if (!attend_rows(s, rule, in, out)) oracle::attention_forward(s, rule, in, out);
     return;
   }

@@ -4,6 +4,7 @@
 #include "reference/oracle.hpp"
 #include "reference/tiled.hpp"
 #include "reference/tiled_block.hpp"
+#include "reference/tiled_rows.hpp"
 
 namespace lazy::tiled {
 namespace {
@@ -54,7 +55,8 @@ void attention_weights(const AttentionShape& s, const AttentionRule& rule,
   oracle::attention_weights(s, rule, in, b, h, first_row, rows, weights);
   if (rows == 0 || !is_tiled(s, rule, in)) return;
   if (!forward.lse) throw std::invalid_argument("attention: the forward's lse must not be null");
-  const T* lse = forward.lse + (b * s.heads + h) * s.queries;
+  std::vector<T> own_lse;
+  const T* lse = lse_for_tiles(s, rule, in, forward.lse, own_lse) + (b * s.heads + h) * s.queries;
   bool finite = true;
   for (Index row = first_row; row < first_row + rows; ++row)
     finite =
