@@ -11,6 +11,7 @@
 
 #include "reference/oracle.hpp"
 #include "reference/tiled.hpp"
+#include "reference/tiled_rows.hpp"
 #include "reference/tiled_workspace.hpp"
 
 namespace lazy::tiled {
@@ -163,8 +164,7 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
     const Index v = l / lanes<T>, lane = l % lanes<T>;
     head_sums.dtau += sums.live_dA[v][lane] / head.divisor(block.position(l));
     const T row_lse = lse[block.row_of_lane_0 + l];
-    head_sums.dsink -= std::exp(head.extra_score - with_extra_score(row_lse, head.extra_score)) *
-                       sums.delta[v][lane];
+    head_sums.dsink -= share(head.extra_score, row_lse) * sums.delta[v][lane];
   }
 }
 
@@ -225,6 +225,8 @@ void attention_backward(const AttentionShape& s, const AttentionRule& rule,
   if (!is_exponential(rule.normalizer) || !all_finite(s, rule, in, forward.lse, dout))
     return oracle::attention_backward(s, rule, in, dout, grads);
 
+  std::vector<T> own_lse;
+  const T* lse = lse_for_tiles(s, rule, in, forward.lse, own_lse);
   const BiasTables<T> bias(s, in.bias);
   const std::span<Workspace<T>> team = team_workspaces<T>();
   for (Workspace<T>& ws : team) ws.reserve_backward(s);
@@ -256,7 +258,7 @@ void attention_backward(const AttentionShape& s, const AttentionRule& rule,
     for (Index tile = first; tile < last; ++tile) {
       const Block<T> block = make_block(head, tile);
       const Index row = b * s.queries * s.heads + h;
-      backward_block(head, block, forward.lse + (b * s.heads + h) * s.queries, dout + row * D,
+      backward_block(head, block, lse + (b * s.heads + h) * s.queries, dout + row * D,
                      options.skip_dead_tiles, ws, sums);
       add_rows(ws.rows.data() + block.first_lane * width, width, block.rows(), D, scale,
                grads.dq + (row + block.first_row() * s.heads) * D, s.heads * D);

@@ -185,31 +185,34 @@ void set_reference(Block<T>& block, const T* strip) {
       largest = simd::max(load(s + j * block_queries), largest);
     store(block.reference + v * lanes<T>, largest);
   }
+  for (Index l = 0; l < block_queries; ++l)  // lanes without a row weigh nothing, whatever the bias
+    if (!block.holds(l)) block.reference[l] = std::numeric_limits<T>::max();
 }
 
-/// log(exp(lse) + exp(extra)): what the probabilities are normalized by.
+/// exp(a) / (exp(a) + exp(b)), b = -inf allowed: what is left to scores of log-sum-exp `a` beside
+/// one more score `b`.
 template <class T>
-T with_extra_score(T lse, T extra) {
-  if (extra == -std::numeric_limits<T>::infinity()) return lse;
-  const T m = std::max(lse, extra);
-  return m + std::log(std::exp(lse - m) + std::exp(extra - m));
+T share(T a, T b) {
+  return 1 / (1 + std::exp(b - a));
 }
 
 /// What turns exp(S - reference) into P, from the log-sum-exp [Tq]. Never inlined: forward and
-/// backward get the same bits from it, so that their live sets are the same. A row whose scores
-/// rise too far above their reference, for which the oracle has answered, refers to its
-/// log-sum-exp.
+/// backward get the same bits from it, so that their live sets are the same. The log-sum-exp of a
+/// single key is its score, whoever computed it: its P is 1. A row whose scores rise too far above
+/// their reference, for which the oracle has answered, refers to its log-sum-exp.
 template <class T>
 [[gnu::noinline]] void set_scale(const Head<T>& head, Block<T>& block, const T* lse) {
-  for (Index l = 0; l < block_queries; ++l) {
-    block.scale[l] = std::numeric_limits<T>::infinity();
-    if (!block.holds(l)) continue;
-    block.scale[l] = with_extra_score(lse[block.row_of_lane_0 + l], head.extra_score);
-    if (block.scale[l] - block.reference[l] > T(1.8) * farthest_score<T>)
-      block.reference[l] = block.scale[l];
+  alignas(64) T row_lse[block_queries], keys_share[block_queries] = {};
+  std::fill_n(row_lse, block_queries, std::numeric_limits<T>::infinity());
+  for (Index l = block.first_lane; l < block.last_lane; ++l) {
+    T& reference = block.reference[l];
+    row_lse[l] = block.position(l) == 0 ? reference : lse[block.row_of_lane_0 + l];
+    if (row_lse[l] - reference > T(1.8) * farthest_score<T>) reference = row_lse[l];
+    keys_share[l] = share(row_lse[l], head.extra_score);
   }
   for (Index v = 0; v < block_queries; v += lanes<T>)
-    store(block.scale + v, exponential<T>(load(block.reference + v), load(block.scale + v)));
+    store(block.scale + v,
+          exponential<T>(load(block.reference + v), load(row_lse + v)) * load(keys_share + v));
 }
 
 /// P and A of the v-th vector of queries at one key of `tile`, from exp(S - reference). In the
@@ -262,6 +265,17 @@ void accumulate_keys(const Block<T>& block, Index tile, const T* X, const T* Y, 
 inline bool is_exponential(Normalizer rule) {
   return rule == Normalizer::elastic || rule == Normalizer::softmax ||
          rule == Normalizer::softmax1 || rule == Normalizer::sink;
+}
+
+/// Whether forward may compute in tiles. Beside the rule that asks for a finite tau or sink: one
+/// that is not leaves no trace in lse, by which the tiles notice everything else.
+template <class T>
+bool is_tiled(const AttentionShape& s, const AttentionRule& rule, const AttentionInputs<T>& in) {
+  const T* x = rule.normalizer == Normalizer::elastic ? in.tau
+               : rule.normalizer == Normalizer::sink  ? in.sink
+                                                      : nullptr;
+  const auto finite = [](T value) { return std::isfinite(value); };
+  return is_exponential(rule.normalizer) && (!x || std::all_of(x, x + s.heads, finite));
 }
 
 /// The bias of every head, [H] tables of `pitch` entries. As far as a tile may reach,

@@ -47,9 +47,10 @@ bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums)
     sums[v] += even + odd;  // tile by tile: long sums would lose digits
     // Too far above the reference: an infinite sum hands the call to the oracle.
     constexpr T infinity = std::numeric_limits<T>::infinity();
-    sums[v] += largest - reference > farthest_score<T> ? simd::broadcast(infinity) : Vector<T>{};
+    const Vector<T> rise = largest - reference;
+    sums[v] += rise > farthest_score<T> ? simd::broadcast(infinity) : Vector<T>{};
     // The slack covers the rounding of what P is computed from, which grows with the scores.
-    const Vector<T> size = simd::max(reference, -reference);
+    const Vector<T> size = simd::max(rise, simd::max(reference, -reference));
     const Vector<T> slack = (32 + 4 * size) * std::numeric_limits<T>::epsilon();
     const Vector<T> largest_e = exponential<T>(largest, reference);
     margin = simd::max(largest_e + largest_e * slack + load(block.offset + v * lanes<T>) * sums[v],
@@ -149,13 +150,6 @@ void prepare(const Head<T>& head, const Block<T>& block, Index kv_head, Workspac
   transpose_lanes(ws.query_rows.data(), padded_dim<T>(D), query_scale<T>(D), ws.queries.data());
 }
 
-// A tau that is NaN leaves no trace in lse, by which the tiles notice what is not finite.
-template <class T>
-bool finite_tau(const AttentionShape& s, const AttentionRule& rule, const AttentionInputs<T>& in) {
-  return rule.normalizer != Normalizer::elastic ||
-         std::all_of(in.tau, in.tau + s.heads, [](T tau) { return std::isfinite(tau); });
-}
-
 // Rows without a key: out 0, lse -inf.
 template <class T>
 void write_empty_rows(const AttentionShape& s, const AttentionInputs<T>& in,
@@ -180,10 +174,9 @@ void attention_forward(const AttentionShape& s, const AttentionRule& rule,
   if (s.batch * s.queries > 0 && (!out.out || !out.lse))
     throw std::invalid_argument("attention: out and lse must not be null");
   if (options.counts) *options.counts = {};
-  if (!is_exponential(rule.normalizer) || !finite_tau(s, rule, in))
-    return oracle::attention_forward(s, rule, in, out);
+  if (!is_tiled(s, rule, in)) return oracle::attention_forward(s, rule, in, out);
   write_empty_rows(s, in, out);
-  if (s.queries <= few_queries && s.head_dim % lanes<T> == 0 && !options.counts) {
+  if (attends_rows<T>(s) && !options.counts) {
     if (!attend_rows(s, rule, in, out)) oracle::attention_forward(s, rule, in, out);
     return;
   }

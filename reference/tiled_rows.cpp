@@ -1,5 +1,6 @@
 #include "reference/tiled_rows.hpp"
 
+#include "reference/tiled.hpp"
 #include "reference/tiled_workspace.hpp"
 
 namespace lazy::tiled {
@@ -38,8 +39,8 @@ Index weigh_row(const Head<T>& head, Index position, T* S, Index* live, T& lse) 
     sum += exponential<T>(load(S + j), simd::broadcast(reference));
   lse = reference + std::log(simd::sum<T>(sum));
 
-  const Vector<T> scale = exponential<T>(simd::broadcast(reference),
-                                         simd::broadcast(with_extra_score(lse, head.extra_score)));
+  const Vector<T> scale = exponential<T>(simd::broadcast(reference), simd::broadcast(lse)) *
+                          share(lse, head.extra_score);
   const Vector<T> offset = simd::broadcast(head.tau / head.divisor(position));
   Index count = 0;
   for (Index j = 0; j < filled; j += L) {
@@ -95,9 +96,27 @@ bool attend_rows(const AttentionShape& s, const AttentionRule& rule, const Atten
   return finite;
 }
 
+template <class T>
+const T* lse_for_tiles(const AttentionShape& s, const AttentionRule& rule,
+                       const AttentionInputs<T>& in, const T* lse, std::vector<T>& own) {
+  if (!attends_rows<T>(s)) return lse;
+  std::vector<T> out(s.batch * s.queries * s.heads * s.head_dim);
+  own.resize(s.batch * s.heads * s.queries);
+  TileCounts counts;  // which only tiles can answer
+  attention_forward(s, rule, in, {out.data(), own.data()}, {.counts = &counts});
+  return own.data();
+}
+
 template bool attend_rows(const AttentionShape&, const AttentionRule&,
                           const AttentionInputs<float>&, const AttentionOutputs<float>&);
 template bool attend_rows(const AttentionShape&, const AttentionRule&,
                           const AttentionInputs<double>&, const AttentionOutputs<double>&);
+
+template const float* lse_for_tiles(const AttentionShape&, const AttentionRule&,
+                                    const AttentionInputs<float>&, const float*,
+                                    std::vector<float>&);
+template const double* lse_for_tiles(const AttentionShape&, const AttentionRule&,
+                                     const AttentionInputs<double>&, const double*,
+                                     std::vector<double>&);
 
 }  // namespace lazy::tiled

@@ -1,7 +1,10 @@
 #pragma once
 // A few query rows over many keys: decoding. Reads K once, and V only where a weight is not 0.
 
+#include <vector>
+
 #include "reference/attention_types.hpp"
+#include "reference/simd.hpp"
 
 namespace lazy::tiled {
 
@@ -13,5 +16,17 @@ inline constexpr Index few_queries = 4;
 template <class T>
 bool attend_rows(const AttentionShape& shape, const AttentionRule& rule,
                  const AttentionInputs<T>& in, const AttentionOutputs<T>& out);
+
+/// Whether attention_forward answers with attend_rows.
+template <class T>
+bool attends_rows(const AttentionShape& shape) {
+  return shape.queries <= few_queries && shape.head_dim % simd::lanes<T> == 0;
+}
+
+/// The log-sum-exp [B, H, Tq] for probabilities in tiles: forward's, or where that is of rows,
+/// whose scores are rounded differently, the tiles' own, kept in `own`.
+template <class T>
+const T* lse_for_tiles(const AttentionShape& shape, const AttentionRule& rule,
+                       const AttentionInputs<T>& in, const T* lse, std::vector<T>& own);
 
 }  // namespace lazy::tiled

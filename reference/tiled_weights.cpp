@@ -4,6 +4,7 @@
 #include "reference/oracle.hpp"
 #include "reference/tiled.hpp"
 #include "reference/tiled_block.hpp"
+#include "reference/tiled_rows.hpp"
 
 namespace lazy::tiled {
 namespace {
@@ -52,12 +53,15 @@ void attention_weights(const AttentionShape& s, const AttentionRule& rule,
                        Index h, Index first_row, Index rows, T* weights) {
   // The oracle checks the arguments, and answers for what is not computed in tiles.
   oracle::attention_weights(s, rule, in, b, h, first_row, rows, weights);
-  const T* lse = forward.lse + (b * s.heads + h) * s.queries;
-  bool finite = is_exponential(rule.normalizer);
+  if (rows == 0 || !is_tiled(s, rule, in)) return;
+  if (!forward.lse) throw std::invalid_argument("attention: the forward's lse must not be null");
+  std::vector<T> own_lse;
+  const T* lse = lse_for_tiles(s, rule, in, forward.lse, own_lse) + (b * s.heads + h) * s.queries;
+  bool finite = true;
   for (Index row = first_row; row < first_row + rows; ++row)
     finite =
         finite && (visible_keys(s, sequence_length(s, in, b), row) == 0 || std::isfinite(lse[row]));
-  if (!finite || rows == 0) return;
+  if (!finite) return;
 
   const BiasTables<T> bias(s, in.bias);
   const Head<T> head = make_head(s, rule, in, bias, b, h);

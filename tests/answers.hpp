@@ -1,32 +1,47 @@
 #pragma once
-// Asks the oracle for everything it can answer and compares whole answers.
+// Asks an implementation for everything it can answer and compares whole answers.
 
 #include <cstring>
 
-#include "reference/oracle.hpp"
+#include "apps/implementations.hpp"
 #include "tests/catch.hpp"
 #include "tests/comparison.hpp"
 #include "tests/scalar_attention.hpp"
+#include "tests/threads.hpp"
 
 namespace lazy::test {
 
+/// Runs the rest of its test case once with each implementation that `lazy attend` offers.
 template <class T>
-void oracle_weights(const Problem<T>& p, Answer<T>& a) {
-  const AttentionShape& s = p.shape;
-  for (Index b = 0; b < s.batch; ++b)
-    for (Index h = 0; h < s.heads; ++h)
-      oracle::attention_weights(s, p.rule, p.inputs(), b, h, 0, s.queries,
-                                a.weights.data() + weight_offset(s, b, h, 0));
+const Implementation<T>& each_implementation() {
+  return implementations<T>[GENERATE(range(std::size_t(0), implementations<T>.size()))];
 }
 
-/// Out, lse, weights and all gradients; `gate` as in oracle::attention_backward.
+/// Out, lse and weights; gradients zero.
 template <class T>
-Answer<T> oracle_attention(const Problem<T>& p, const std::uint8_t* gate = nullptr) {
+Answer<T> attention_values(const Implementation<T>& how, const Problem<T>& p) {
+  const AttentionShape& s = p.shape;
   Answer<T> a = blank_answer(p);
-  oracle::attention_forward(p.shape, p.rule, p.inputs(), a.outputs());
-  oracle_weights(p, a);
-  oracle::attention_backward(p.shape, p.rule, p.inputs(), p.dout.data(), a.grads(), gate);
+  how.forward(s, p.rule, p.inputs(), a.outputs());
+  for (Index b = 0; b < s.batch; ++b)
+    for (Index h = 0; h < s.heads; ++h)
+      how.weights(s, p.rule, p.inputs(), a.outputs(), b, h, 0, s.queries,
+                  a.weights.data() + weight_offset(s, b, h, 0));
   return a;
+}
+
+/// Out, lse, weights and all gradients.
+template <class T>
+Answer<T> attention(const Implementation<T>& how, const Problem<T>& p) {
+  Answer<T> a = attention_values(how, p);
+  how.backward(p.shape, p.rule, p.inputs(), a.outputs(), p.dout.data(), a.grads());
+  return a;
+}
+
+/// The same from the oracle, the judge.
+template <class T>
+Answer<T> oracle_attention(const Problem<T>& p) {
+  return attention(implementations<T>[0], p);
 }
 
 /// Which entries an answer's weights say are live.
@@ -145,10 +160,6 @@ void for_each_row(const AttentionShape& s, F&& f) {
 inline bool same_bytes(const std::vector<double>& x, const std::vector<double>& y,
                        std::size_t begin, std::size_t count) {
   return std::memcmp(x.data() + begin, y.data() + begin, count * sizeof(double)) == 0;
-}
-
-inline bool same_bytes(const std::vector<double>& x, const std::vector<double>& y) {
-  return x.size() == y.size() && same_bytes(x, y, 0, x.size());
 }
 
 /// A few numbers within the float64 budget of others.

@@ -72,6 +72,17 @@ inline bool sums_to_zero(const std::vector<double>& terms) {
   return std::abs(sum) <= float64_budget * size;
 }
 
+/// Units in the last place that 2^x by a polynomial may be off.
+inline constexpr double exp2_ulps = 2;
+
+/// Whether a sum computed in T is the exact one up to the rounding of its terms: one for each
+/// addition, in the worst case in one direction.
+template <class T>
+bool sum_agrees(T got, double exact, double size_of_terms, std::int64_t terms) {
+  const double rounding = double(terms) * double(std::numeric_limits<T>::epsilon());
+  return std::abs(double(got) - exact) <= rounding * size_of_terms;
+}
+
 // Low precision: an implementation in T is held to what the plain loop in T achieves on the same
 // input, both measured against float64.
 

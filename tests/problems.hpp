@@ -2,6 +2,7 @@
 // Random attention problems from a recipe, so that a failure is reproducible from one printed line,
 // and the awkward shapes every implementation has to pass.
 
+#include <cmath>
 #include <limits>
 #include <sstream>
 #include <string>
@@ -86,6 +87,16 @@ Problem<T> make_problem(const Recipe& recipe) {
   for (Index h = 0; h < s.heads; ++h)
     p.tau.push_back(static_cast<T>(recipe.tau[static_cast<std::size_t>(h) % recipe.tau.size()]));
   if (p.lengths.empty()) p.lengths.assign(static_cast<std::size_t>(s.batch), s.keys);
+  return p;
+}
+
+/// `p` with every score moved by `shift`, up to the rounding of so large a score.
+template <class T>
+Problem<T> shifted_scores(Problem<T> p, double shift) {
+  const Index D = p.shape.head_dim;
+  const double component = std::sqrt(std::abs(shift) * std::sqrt(double(D)));
+  for (std::size_t i = 0; i < p.q.size(); i += D) p.q[i] = T(std::copysign(component, shift));
+  for (std::size_t i = 0; i < p.k.size(); i += D) p.k[i] = T(component);
   return p;
 }
 
@@ -180,6 +191,38 @@ inline std::vector<Recipe> awkward_recipes() {
       recipes.push_back(r);
       ++turn;
     }
+  return recipes;
+}
+
+/// Few queries and many, around the edges of tiles of 48, and head sizes of no whole vectors.
+inline std::vector<Recipe> tile_edge_recipes() {
+  std::vector<Recipe> recipes;
+  std::size_t turn = 0;
+  for (const Index Tq : {1, 4, 5, 47, 48, 49})
+    for (const Index Tk : {Tq, Tq + 1, Index{96}, Index{145}}) {
+      const Index D[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 24, 40, 100};
+      const Index W[] = {0, 1, Tk, 500}, kv_heads[] = {1, 2, 4};
+      const std::vector<Index> lengths[] = {{Tk, Tk}, {Tk / 2, 0}, {1, Tk}, {Tk - 1, Tk}, {}};
+      Recipe r;
+      r.shape = {2, Tq, Tk, 4, kv_heads[turn % 3], D[turn % 20], W[turn / 2 % 4]};
+      r.tau = {-1, -0.1, -3, 0.5};
+      r.lengths = lengths[turn % 5];
+      r.seed = 2000 + turn;
+      recipes.push_back(r);
+      r.rule = {all_normalizers[turn % 3], Divisor::visible};
+      recipes.push_back(r);
+      r.rule = {Normalizer::elastic, Divisor::length};
+      recipes.push_back(r);
+      ++turn;
+    }
+  return recipes;
+}
+
+/// T = 1 .. 130, small everything else.
+inline std::vector<Recipe> recipes_of_every_length() {
+  std::vector<Recipe> recipes;
+  for (Index T = 1; T <= 130; ++T)
+    recipes.push_back({{1, T, T, 2, 1, 3, T / 3}, {}, {-1, -0.4}, {}, 1.3, std::uint64_t(T)});
   return recipes;
 }
 

@@ -1,4 +1,5 @@
-// The oracle against a second opinion: the same equations, written again with nothing but loops.
+// Every implementation against a second opinion: the same equations, written again with nothing but
+// loops.
 
 #include "tests/answers.hpp"
 
@@ -7,54 +8,98 @@ using namespace lazy::test;
 
 namespace {
 
-void check_second_opinion(const Recipe& recipe) {
-  INFO(describe(recipe));
+void check_second_opinion(const Implementation<double>& how, const Recipe& recipe) {
+  INFO(how.name << ": " << describe(recipe));
   const auto p = make_problem<double>(recipe);
-  check_same(oracle_attention(p), scalar_attention(p), score_budget(largest_score(p)));
+  check_same(attention(how, p), scalar_attention(p), score_budget(largest_score(p)));
 }
 
-void check_float(const Recipe& recipe) {
-  INFO(describe(recipe));
+void check_float(const Implementation<float>& how, const Recipe& recipe) {
+  INFO(how.name << ": " << describe(recipe));
   const auto p = make_problem<float>(recipe);
-  check_low_precision(p, oracle_attention(p));
+  check_low_precision(p, attention(how, p));
+}
+
+// The oracle's gradients with `gate` [B, H, Tq, Tk] in place of its own.
+Answer<double> at_gate(const Problem<double>& p, const std::vector<std::uint8_t>& gate) {
+  Answer<double> a = attention_values(implementations<double>[0], p);
+  oracle::attention_backward(p.shape, p.rule, p.inputs(), p.dout.data(), a.grads(), gate.data());
+  return a;
 }
 
 }  // namespace
 
-TEST_CASE("the oracle agrees with scalar loops on every awkward shape", "[attention]") {
-  for (const Recipe& recipe : awkward_recipes()) check_second_opinion(recipe);
+TEST_CASE("every implementation agrees with scalar loops on every awkward shape", "[attention]") {
+  const auto& how = each_implementation<double>();
+  for (const Recipe& recipe : awkward_recipes()) check_second_opinion(how, recipe);
+  for (const Recipe& recipe : tile_edge_recipes()) check_second_opinion(how, recipe);
 }
 
-TEST_CASE("the oracle agrees with scalar loops on random shapes, every rule and both divisors",
+TEST_CASE("every implementation agrees with scalar loops on random shapes, rules and divisors",
           "[attention]") {
+  const auto& how = each_implementation<double>();
   for (std::uint64_t seed = 1; seed <= 300; ++seed)
-    check_second_opinion(random_recipe(seed, 40, 33));
+    check_second_opinion(how, random_recipe(seed, 40, 33));
 }
 
-TEST_CASE("the oracle agrees with scalar loops on 10,000 random shapes", "[.][full]") {
+TEST_CASE("every implementation agrees with scalar loops on 10,000 random shapes", "[.][full]") {
+  const auto& how = each_implementation<double>();
   for (std::uint64_t seed = 1; seed <= 10000; ++seed)
-    check_second_opinion(random_recipe(seed, 70, 70));
+    check_second_opinion(how, random_recipe(seed, 70, 70));
 }
 
-TEST_CASE("the oracle agrees with scalar loops for scores of ten thousand", "[attention]") {
+TEST_CASE("every implementation agrees with scalar loops for every length from 1 to 130",
+          "[attention]") {
+  const auto& how = each_implementation<double>();
+  for (const Recipe& recipe : recipes_of_every_length()) check_second_opinion(how, recipe);
+}
+
+TEST_CASE("every implementation agrees with scalar loops for scores of ten thousand",
+          "[attention]") {
+  const auto& how = each_implementation<double>();
   for (const Normalizer rule : all_normalizers)
     for (const std::uint64_t seed : {1, 2, 3})
-      check_second_opinion({{2, 21, 21, 2, 1, 16, 7}, {rule}, {-1, 0.5}, {21, 9}, 60, seed});
+      check_second_opinion(how, {{2, 21, 21, 2, 1, 16, 7}, {rule}, {-1, 0.5}, {21, 9}, 60, seed});
 }
 
-TEST_CASE("in float the oracle errs no more than twice as much as the plain float loop",
+TEST_CASE("every implementation bears scores of ten thousand that are close to each other",
           "[attention]") {
-  for (const Recipe& recipe : awkward_recipes())
-    if (recipe.shape.keys <= 65) check_float(recipe);
+  for (const double size : {-1e4, 1e4})
+    for (const Index T : {20, 70}) {
+      const Recipe recipe{{2, T, T, 2, 1, 4, 7}, {}, {-1, -0.3}, {T, 9}, 1, std::uint64_t(T)};
+      INFO(describe(recipe) << ", scores near " << size);
+      const auto p = shifted_scores(make_problem<double>(recipe), size);
+      const auto& how = each_implementation<double>();
+      INFO(how.name);
+      check_same(attention(how, p), scalar_attention(p), score_budget(largest_score(p)));
+    }
 }
 
-TEST_CASE("in float the oracle stays within its budget on the longer awkward shapes", "[.][full]") {
+TEST_CASE("in float no implementation errs more than twice as much as the plain float loop",
+          "[attention]") {
+  const auto& how = each_implementation<float>();
   for (const Recipe& recipe : awkward_recipes())
-    if (recipe.shape.keys > 65) check_float(recipe);
+    if (recipe.shape.keys <= 65) check_float(how, recipe);
+  for (const Recipe& recipe : tile_edge_recipes()) check_float(how, recipe);
 }
 
-TEST_CASE("in float the oracle stays within its budget on 2,000 random shapes", "[.][full]") {
-  for (std::uint64_t seed = 1; seed <= 2000; ++seed) check_float(random_recipe(seed, 70, 70));
+TEST_CASE("in float every implementation stays within its budget for every length from 1 to 130",
+          "[attention]") {
+  const auto& how = each_implementation<float>();
+  for (const Recipe& recipe : recipes_of_every_length()) check_float(how, recipe);
+}
+
+TEST_CASE("in float every implementation stays within its budget on the longer awkward shapes",
+          "[.][full]") {
+  const auto& how = each_implementation<float>();
+  for (const Recipe& recipe : awkward_recipes())
+    if (recipe.shape.keys > 65) check_float(how, recipe);
+}
+
+TEST_CASE("in float every implementation stays within its budget on 2,000 random shapes",
+          "[.][full]") {
+  const auto& how = each_implementation<float>();
+  for (std::uint64_t seed = 1; seed <= 2000; ++seed) check_float(how, random_recipe(seed, 70, 70));
 }
 
 TEST_CASE("a given gate replaces the elastic rule's own, for visible keys only", "[attention]") {
@@ -69,38 +114,40 @@ TEST_CASE("a given gate replaces the elastic rule's own, for visible keys only",
     for (auto& entry : gate) entry = random.below(2);
     Answer<double> expected = scalar_attention(p, gate.data());
     for (const auto& tensor : value_tensors<double>) expected.*tensor.values = own.*tensor.values;
-    check_same(oracle_attention(p, gate.data()), expected, float64_budget);
-
-    const auto own_gate = gate_of(own);
-    check_same(oracle_attention(p, own_gate.data()), own, 0);
+    check_same(at_gate(p, gate), expected, float64_budget);
+    check_same(at_gate(p, gate_of(own)), own, 0);
 
     recipe.rule.normalizer = Normalizer::softpick;  // a sibling has no gate to replace
     const auto sibling = make_problem<double>(recipe);
-    check_same(oracle_attention(sibling, gate.data()), oracle_attention(sibling), 0);
+    check_same(at_gate(sibling, gate), oracle_attention(sibling), 0);
   }
 }
 
 TEST_CASE("weights asked for in blocks of rows are the weights asked for at once", "[attention]") {
-  const auto p = make_problem<double>({{2, 17, 23, 4, 2, 8, 5}, {}, {-1, 0.5}, {23, 20}});
-  const Answer<double> whole = oracle_attention(p);
+  const auto& how = each_implementation<double>();
+  const Index Tq = 57, Tk = 103;
+  const auto p = make_problem<double>({{2, Tq, Tk, 4, 2, 8, 5}, {}, {-1, 0.5}, {Tk, 50}});
+  Answer<double> whole = attention(how, p);
   for (const Index block : {1, 5, 17})
     for (Index b = 0; b < 2; ++b)
       for (Index h = 0; h < 4; ++h)
-        for (Index first = 0; first < 17; first += block) {
-          const Index rows = std::min<Index>(block, 17 - first);
-          std::vector<double> part(static_cast<std::size_t>(rows * 23), std::nan(""));
-          oracle::attention_weights(p.shape, p.rule, p.inputs(), b, h, first, rows, part.data());
+        for (Index first = 0; first < Tq; first += block) {
+          const Index rows = std::min(block, Tq - first);
+          std::vector<double> part(static_cast<std::size_t>(rows * Tk), std::nan(""));
+          how.weights(p.shape, p.rule, p.inputs(), whole.outputs(), b, h, first, rows, part.data());
           const double* expected = whole.weights.data() + weight_offset(p.shape, b, h, first);
+          INFO(how.name << ", rows from " << first);
           check_near(part, std::vector<double>(expected, expected + part.size()));
         }
 }
 
 TEST_CASE("gradients are added to what is there", "[attention]") {
+  const auto& how = each_implementation<double>();
   for (const Normalizer rule : all_normalizers) {
-    const auto p = make_problem<double>({{2, 9, 9, 4, 2, 8, 5}, {rule}, {-1, 0.5}, {9, 6}});
-    INFO(describe(p.recipe));
-    Answer<double> once = oracle_attention(p), again = once;
-    oracle::attention_backward(p.shape, p.rule, p.inputs(), p.dout.data(), again.grads());
+    const auto p = make_problem<double>({{2, 59, 59, 4, 2, 8, 5}, {rule}, {-1, 0.5}, {59, 6}});
+    INFO(how.name << ": " << describe(p.recipe));
+    Answer<double> once = attention(how, p), again = once;
+    how.backward(p.shape, p.rule, p.inputs(), once.outputs(), p.dout.data(), again.grads());
     for (const auto& tensor : gradient_tensors<double>)
       for (double& value : once.*tensor.values) value *= 2;
     check_same(again, once, float64_budget);

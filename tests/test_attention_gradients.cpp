@@ -1,5 +1,5 @@
-// The oracle's gradients against central differences of its forward: every entry of every tensor,
-// every rule, also through rotary positions.
+// The gradients of every implementation against central differences of its forward: every entry of
+// every tensor, every rule, also through rotary positions.
 
 #include "reference/rope.hpp"
 #include "tests/answers.hpp"
@@ -11,6 +11,7 @@ namespace {
 
 /// The function that is differentiated: attention, with RoPE before it if `base` is not 0.
 struct Path {
+  const Implementation<double>& how;
   double base = 0;
 };
 
@@ -32,17 +33,13 @@ void turn(const Problem<double>& p, double base, std::vector<double>& q, std::ve
 Answer<double> evaluate(const Problem<double>& raw, Path path) {
   Problem<double> p = raw;
   turn(p, path.base, p.q, p.k, rope_forward<double>);
-  Answer<double> a = blank_answer(p);
-  oracle::attention_forward(p.shape, p.rule, p.inputs(), a.outputs());
-  oracle_weights(p, a);
-  return a;
+  return attention_values(path.how, p);
 }
 
 Answer<double> analytic(const Problem<double>& raw, Path path) {
   Problem<double> p = raw;
   turn(p, path.base, p.q, p.k, rope_forward<double>);
-  Answer<double> a = blank_answer(p);
-  oracle::attention_backward(p.shape, p.rule, p.inputs(), p.dout.data(), a.grads());
+  Answer<double> a = attention(path.how, p);
   turn(p, path.base, a.dq, a.dk, rope_backward<double>);
   return a;
 }
@@ -89,8 +86,8 @@ struct Count {
 
 /// Compares every entry of every gradient with a difference quotient. At tau = 0 the step in tau
 /// goes up only: below, entries with p near 0 die.
-Count check_every_entry(const Recipe& recipe, Path path = {}) {
-  INFO(describe(recipe) << (path.base ? " through RoPE" : ""));
+Count check_every_entry(const Recipe& recipe, Path path) {
+  INFO(path.how.name << ": " << describe(recipe) << (path.base ? " through RoPE" : ""));
   Problem<double> p = make_problem<double>(recipe);
   const Answer<double> gradients = analytic(p, path), here = evaluate(p, path);
   Count count;
@@ -132,10 +129,10 @@ void check_few_skipped(const Count& count) {
 }
 
 /// Derivatives along `directions` random directions in all parameters at once.
-Count check_directions(const Recipe& recipe, int directions) {
-  INFO(describe(recipe));
+Count check_directions(const Implementation<double>& how, const Recipe& recipe, int directions) {
+  INFO(how.name << ": " << describe(recipe));
   Problem<double> p = make_problem<double>(recipe);
-  const Answer<double> gradients = analytic(p, {}), here = evaluate(p, {});
+  const Answer<double> gradients = analytic(p, {how}), here = evaluate(p, {how});
   Random random(recipe.seed + 77);
   Count count;
   for (int n = 0; n < directions; ++n) {
@@ -148,7 +145,7 @@ Count check_directions(const Recipe& recipe, int directions) {
         (below.*parameter.value)[i] -= difference_step * u;
         derivative += g * u, gradient_length += g * g, direction_length += u * u;
       }
-    const Answer<double> up = evaluate(above, {}), down = evaluate(below, {});
+    const Answer<double> up = evaluate(above, {how}), down = evaluate(below, {how});
     ++count.entries;
     if (!same_live_set(up, here) || !same_live_set(down, here)) {
       ++count.skipped;
@@ -183,32 +180,35 @@ std::vector<Recipe> small_recipes(AttentionRule rule) {
 }  // namespace
 
 TEST_CASE("every gradient entry of every rule equals its difference quotient", "[gradients]") {
+  const auto& how = each_implementation<double>();
   for (const Normalizer rule : all_normalizers) {
     Count count;
     for (const Recipe& recipe : small_recipes({rule, Divisor::visible})) {
-      const Count c = check_every_entry(recipe);
+      const Count c = check_every_entry(recipe, {how});
       count.entries += c.entries, count.skipped += c.skipped;
     }
-    INFO(name(rule));
+    INFO(how.name << ": " << name(rule));
     check_few_skipped(count);
   }
 }
 
 TEST_CASE("elastic gradients with tau divided by the length equal their difference quotients",
           "[gradients]") {
+  const auto& how = each_implementation<double>();
   Count count;
   for (const Recipe& recipe : small_recipes({Normalizer::elastic, Divisor::length})) {
-    const Count c = check_every_entry(recipe);
+    const Count c = check_every_entry(recipe, {how});
     count.entries += c.entries, count.skipped += c.skipped;
   }
   check_few_skipped(count);
 }
 
 TEST_CASE("gradients through RoPE equal their difference quotients", "[gradients][rope]") {
+  const auto& how = each_implementation<double>();
   for (const Normalizer rule : {Normalizer::elastic, Normalizer::softmax}) {
     Count count;
     for (const Recipe& recipe : small_recipes({rule, Divisor::visible})) {
-      const Count c = check_every_entry(recipe, {100.0});
+      const Count c = check_every_entry(recipe, {how, 100.0});
       count.entries += c.entries, count.skipped += c.skipped;
     }
     check_few_skipped(count);
@@ -216,14 +216,16 @@ TEST_CASE("gradients through RoPE equal their difference quotients", "[gradients
 }
 
 TEST_CASE("dtau at tau = 0 is the slope from above", "[gradients]") {
+  const auto& how = each_implementation<double>();
+  CAPTURE(how.name);
   // Sharp scores: keys with p below the step die the moment tau turns negative.
   Problem<double> p = make_problem<double>({{2, 9, 9, 2, 1, 4, 3}, {}, {0}, {}, 2.5, 3});
-  const Answer<double> gradients = analytic(p, {}), here = evaluate(p, {});
+  const Answer<double> gradients = analytic(p, {how}), here = evaluate(p, {how});
   for (std::size_t h = 0; h < 2; ++h) {
     p.tau[h] = difference_step;
-    const Answer<double> above = evaluate(p, {});
+    const Answer<double> above = evaluate(p, {how});
     p.tau[h] = -difference_step;
-    const Answer<double> below = evaluate(p, {});
+    const Answer<double> below = evaluate(p, {how});
     p.tau[h] = 0;
     CHECK(same_live_set(above, here));
     CHECK_FALSE(same_live_set(below, here));
@@ -234,35 +236,39 @@ TEST_CASE("dtau at tau = 0 is the slope from above", "[gradients]") {
 }
 
 TEST_CASE("exactly on the kink the slope is 0", "[gradients]") {
+  const auto& how = each_implementation<double>();
+  CAPTURE(how.name);
   // The first row of a head at tau = -1: p + tau = 0. Nothing but that row has a gradient here.
   Problem<double> p = make_problem<double>({{1, 1, 1, 2, 2, 4, 1}, {}, {-1}, {}, 1, 5});
-  const Answer<double> a = analytic(p, {});
+  const Answer<double> a = analytic(p, {how});
   for (const auto& tensor : gradient_tensors<double>)
     for (const double g : a.*tensor.values) CHECK(g == 0);
 }
 
 TEST_CASE("derivatives of larger problems along random directions", "[gradients]") {
+  const auto& how = each_implementation<double>();
   Count count;
   for (const Recipe& recipe : {
            Recipe{{2, 40, 40, 4, 2, 16, 16}, {}, {-0.97, -0.4, 0.3, -1.2}, {40, 29}, 1.3, 1},
            Recipe{{2, 21, 65, 2, 1, 8, 70}, {}, {-1.1, -0.2}, {65, 64}, 1.2, 2},
        }) {
-    const Count c = check_directions(recipe, 50);
+    const Count c = check_directions(how, recipe, 50);
     count.entries += c.entries, count.skipped += c.skipped;
   }
   INFO(count.skipped << " of " << count.entries << " directions cross a kink");
   CHECK(count.skipped * 2 < count.entries);
   for (const Normalizer rule : all_normalizers)
     if (rule != Normalizer::elastic)
-      check_directions({{2, 33, 33, 4, 2, 16, 16}, {rule}, {0}, {33, 20}, 1, 3}, 10);
+      check_directions(how, {{2, 33, 33, 4, 2, 16, 16}, {rule}, {0}, {33, 20}, 1, 3}, 10);
 }
 
 TEST_CASE("every gradient entry of 2,000 random shapes equals its difference quotient",
           "[.][full]") {
+  const auto& how = each_implementation<double>();
   Count count;
   for (std::uint64_t seed = 1; seed <= 2000; ++seed) {
     const Recipe recipe = random_recipe(seed, 8, 4);
-    const Count c = check_every_entry(recipe, {recipe.shape.head_dim % 2 ? 0.0 : 50.0});
+    const Count c = check_every_entry(recipe, {how, recipe.shape.head_dim % 2 ? 0.0 : 50.0});
     count.entries += c.entries, count.skipped += c.skipped;
   }
   check_few_skipped(count);
