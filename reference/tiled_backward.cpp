@@ -163,8 +163,9 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
   for (Index l = block.first_lane; l < block.last_lane; ++l) {
     const Index v = l / lanes<T>, lane = l % lanes<T>;
     head_sums.dtau += sums.live_dA[v][lane] / head.divisor(block.position(l));
-    const T row_lse = lse[block.row_of_lane_0 + l];
-    head_sums.dsink -= share(head.extra_score, row_lse) * sums.delta[v][lane];
+    if (head.extra_score > -std::numeric_limits<T>::infinity())
+      head_sums.dsink -=
+          share(head.extra_score, lse[block.row_of_lane_0 + l]) * sums.delta[v][lane];
   }
 }
 

@@ -193,7 +193,7 @@ void set_reference(Block<T>& block, const T* strip) {
 /// one more score `b`.
 template <class T>
 T share(T a, T b) {
-  return 1 / (1 + std::exp(b - a));
+  return b == -std::numeric_limits<T>::infinity() ? T(1) : 1 / (1 + std::exp(b - a));
 }
 
 /// What turns exp(S - reference) into P, from the log-sum-exp [Tq]. Never inlined: forward and
