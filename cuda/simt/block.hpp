@@ -2,6 +2,7 @@
 // The block that runs at present: what the words of a kernel (emulated.hpp) are made of.
 
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <random>
 #include <type_traits>
@@ -93,7 +94,7 @@ class Block {
   Where barrier_where_;
   std::uint32_t time_ = 0;
   std::minstd_rand random_;
-  std::unique_ptr<KernelFault> fault_;
+  std::exception_ptr fault_;  // of the thread that ran last
 
   static void thread_entry();
   bool run_warp(int warp);

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "cuda/simt/block.hpp"
@@ -182,14 +183,18 @@ T shuffle(const char* name, T value, Where where, From from) {
   });
 }
 
-/// `y` moved by up to `ulps` units in the last place, for the same `x` always alike: how far the
-/// GPU's function may be from the exact one.
-inline float blurred(float y, float x, int ulps) {
-  if (x == 0 || !std::isnormal(y)) return y;
+/// One of the floats within `ulps` units in the last place of `exact`, for the same `x` always the
+/// same one: all that is known of the GPU's function.
+inline float blurred(double exact, float x, int ulps) {
+  const auto nearest = static_cast<float>(exact);
+  if (x == 0 || !std::isnormal(nearest)) return nearest;
   const std::uint32_t hash = std::bit_cast<std::uint32_t>(x) * 2654435761u >> 16;
-  const auto bits = std::bit_cast<std::uint32_t>(y);
-  const int shift = static_cast<int>(hash % (2u * ulps + 1)) - ulps;
-  return std::bit_cast<float>(bits + static_cast<std::uint32_t>(shift));
+  constexpr float up = std::numeric_limits<float>::infinity();
+  float y = nearest > exact ? std::nextafter(nearest, -up) : nearest;  // the float below `exact`
+  const int steps = static_cast<int>(hash % (2u * ulps)) - (ulps - 1);
+  for (int i = 0; i < steps; ++i) y = std::nextafter(y, up);
+  for (int i = 0; i > steps; --i) y = std::nextafter(y, -up);
+  return std::isnormal(y) ? y : nearest;
 }
 
 }  // namespace detail
@@ -342,20 +347,20 @@ inline float fma(float a, float b, float c) {
 }
 inline float exp(float x) {
   ++block().counters().exponentials;
-  return detail::blurred(std::exp(x), x, 1);
+  return detail::blurred(std::exp(double(x)), x, 1);
 }
 inline float log(float x) {
-  return x == 1 ? 0 : detail::blurred(std::log(x), x, 1);
+  return x == 1 ? 0 : detail::blurred(std::log(double(x)), x, 1);
 }
 
 /// Two ulp, subnormal results are zero.
 inline float exp2_fast(float x) {
   ++block().counters().exponentials;
-  const float y = detail::blurred(std::exp2(x), x, 2);
+  const float y = detail::blurred(std::exp2(double(x)), x, 2);
   return std::fpclassify(y) == FP_SUBNORMAL ? 0 : y;
 }
 inline float log2_fast(float x) {
-  return x == 1 ? 0 : detail::blurred(std::log2(x), x, 1);
+  return x == 1 ? 0 : detail::blurred(std::log2(double(x)), x, 1);
 }
 
 // ---- The host's words.

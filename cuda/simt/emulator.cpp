@@ -61,7 +61,11 @@ Block::Block(const Launch& launch, Machine& machine, const std::function<void()>
 void Block::thread_entry() {
   Block& block = *running;
   Thread& thread = *block.threads_[block.current_];
-  block.body_();
+  try {
+    block.body_();
+  } catch (...) {  // nobody could catch it below this frame
+    block.fault_ = std::current_exception();
+  }
   thread.state = Thread::done;
   thread.fiber.pause();
 }
@@ -103,7 +107,7 @@ bool Block::run_warp(int warp) {
     if (threads_[current_]->state != Thread::ready) continue;
     progress = true;
     threads_[current_]->fiber.resume();
-    if (fault_) throw KernelFault(*fault_);
+    if (fault_) std::rethrow_exception(fault_);
   }
   return progress;
 }
@@ -116,9 +120,7 @@ void Block::wait(Thread::State state, Where where) {
 }
 
 void Block::fail(Fault fault, Where where, const std::string& what, Where earlier) {
-  fault_ = std::make_unique<KernelFault>(fault, launch_, index_, current_, where, what, earlier);
-  threads_[current_]->fiber.pause();
-  std::abort();  // nobody resumes it
+  throw KernelFault(fault, launch_, index_, current_, where, what, earlier);
 }
 
 // ---- Meetings of a block and of a warp.

@@ -65,7 +65,7 @@ struct KernelFault : std::runtime_error {
 };
 
 /// Runs `thread` once for each thread of the grid. Throws KernelFault at the first mistake, and
-/// std::invalid_argument if the launch itself is impossible. The kernel must not throw.
+/// std::invalid_argument if the launch itself is impossible.
 void run_grid(const Launch& launch, const std::function<void()>& thread);
 
 }  // namespace lazy::emulated

@@ -1,0 +1,106 @@
+#pragma once
+// Asks a rung of the ladder for everything it can answer, in emulation, and through the C
+// interface.
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "cuda/ladder.hpp"
+#include "cuda/simt/emulator.hpp"
+#include "tests/answers.hpp"
+
+namespace lazy::test {
+
+struct KernelRun {
+  const char* rung = nullptr;
+  bool compute_dead_tiles = false;
+  std::uint64_t seed = 1;
+};
+
+struct KernelAnswer {
+  Answer<float> answer;
+  std::vector<std::uint32_t> live_tiles;
+  LazySizes sizes;
+  emulated::Counters forward, backward;
+};
+
+inline LazyAttention kernel_call(const Problem<float>& p, const KernelRun& how) {
+  const AttentionShape& s = p.shape;
+  LazyAttention a{};
+  a.batch = s.batch, a.queries = s.queries, a.keys = s.keys, a.heads = s.heads;
+  a.kv_heads = s.kv_heads, a.head_dim = s.head_dim, a.window = s.window;
+  a.type = LAZY_FLOAT32;
+  a.device = LAZY_EMULATED;
+  a.rung = how.rung;
+  a.divide_by_length = p.rule.divisor == Divisor::length;
+  a.compute_dead_tiles = how.compute_dead_tiles;
+  return a;
+}
+
+inline LazyInputs kernel_inputs(const Problem<float>& p) {
+  return {p.q.data(),
+          p.k.data(),
+          p.v.data(),
+          p.bias.data(),
+          p.rule.normalizer == Normalizer::elastic ? p.tau.data() : nullptr,
+          p.lengths.data()};
+}
+
+/// Throws what the C interface says.
+inline void must(int status) {
+  if (status != 0) throw std::runtime_error(lazy_attention_error());
+}
+
+/// Weights of all rows, with the rung's own gate.
+inline void kernel_weights(const Problem<float>& p, const LazyAttention& a, Answer<float>& answer) {
+  const AttentionShape& s = p.shape;
+  const LazyInputs in = kernel_inputs(p);
+  for (Index b = 0; b < s.batch; ++b)
+    for (Index h = 0; h < s.heads; ++h)
+      must(lazy_attention_weights(&a, &in, answer.lse.data(), b, h, 0, s.queries,
+                                  answer.weights.data() + weight_offset(s, b, h, 0), nullptr));
+}
+
+inline KernelAnswer kernel_attention(const Problem<float>& p, const KernelRun& how) {
+  const LazyAttention a = kernel_call(p, how);
+  const LazyInputs in = kernel_inputs(p);
+  KernelAnswer k;
+  k.answer = blank_answer(p);
+  Answer<float>& answer = k.answer;
+  must(lazy_attention_sizes(&a, &k.sizes));
+  k.live_tiles.assign(k.sizes.live_tiles / sizeof(std::uint32_t), 0xDEADBEEF);
+  // Workspaces full of NaN: what a kernel has not written it must not read.
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> forward_space(k.sizes.forward_workspace / sizeof(float) + 1, nan);
+  std::vector<float> backward_space(k.sizes.backward_workspace / sizeof(float) + 1, nan);
+
+  const LazyOutputs out{answer.out.data(), answer.lse.data(), nullptr,
+                        k.live_tiles.empty() ? nullptr : k.live_tiles.data()};
+  emulated::Machine machine{.seed = how.seed};
+  must(lazy_attention_forward(&a, &in, &out, forward_space.data(), &machine));
+  k.forward = std::exchange(machine.counters, {});
+  kernel_weights(p, a, answer);
+  const LazyGrads grads{answer.dq.data(), answer.dk.data(), answer.dv.data(), answer.dbias.data(),
+                        in.tau ? answer.dtau.data() : nullptr};
+  must(lazy_attention_backward(&a, &in, &out, p.dout.data(), &grads, backward_space.data(),
+                               &machine));
+  k.backward = machine.counters;
+  return k;
+}
+
+inline bool same_bytes(const std::vector<float>& x, const std::vector<float>& y) {
+  return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
+}
+
+/// Out, lse and gradients, byte for byte.
+inline void check_same_bytes(const Answer<float>& x, const Answer<float>& y) {
+  const auto check = [&](const AnswerTensor<float>& tensor) {
+    INFO(tensor.name);
+    CHECK(same_bytes(x.*tensor.values, y.*tensor.values));
+  };
+  for (const auto& tensor : value_tensors<float>) check(tensor);
+  for (const auto& tensor : gradient_tensors<float>) check(tensor);
+}
+
+}  // namespace lazy::test
