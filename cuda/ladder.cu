@@ -11,6 +11,10 @@ bool any_float32(LazyType type, int64_t) {
 constexpr Rung rungs[] = {
     {"v0", "the equations as loops", "float32, any D, any GPU from sm_75", any_float32, v0_sizes,
      v0_forward, v0_backward, v0_weights},
+    // v1 sums a score in the same order as v0: v0's weights are its weights.
+    {"v1", "tiles in shared memory, two passes, dead tiles skipped",
+     "float32, any D, any GPU from sm_75", any_float32, v1_sizes, v1_forward, v1_backward,
+     v0_weights},
 };
 
 }  // namespace

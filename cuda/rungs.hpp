@@ -15,4 +15,10 @@ void v0_weights(const LazyAttention&, const LazyInputs&, const float* lse, std::
                 std::int64_t head, std::int64_t first_row, std::int64_t rows, float* weights,
                 void* stream);
 
+LazySizes v1_sizes(const LazyAttention&);
+void v1_forward(const LazyAttention&, const LazyInputs&, const LazyOutputs&, void* workspace,
+                void* stream);
+void v1_backward(const LazyAttention&, const LazyInputs&, const LazyOutputs&, const void* dout,
+                 const LazyGrads&, void* workspace, void* stream);
+
 }  // namespace lazy::LAZY_TARGET

@@ -16,7 +16,19 @@ struct KernelRun {
   const char* rung = nullptr;
   bool compute_dead_tiles = false;
   std::uint64_t seed = 1;
+  int backward_runs = 1;  // into the same gradients
 };
+
+template <class F>
+void for_each_rung(LazyType type, F&& f) {
+  for (const Rung& rung : emulated::ladder())
+    if (rung.supports(type, 64)) f(rung);
+}
+
+/// Of the rules of attention the kernels compute two; softmax is tau = 0.
+inline bool has_kernel(const AttentionRule& rule) {
+  return rule.normalizer == Normalizer::elastic || rule.normalizer == Normalizer::softmax;
+}
 
 struct KernelAnswer {
   Answer<float> answer;
@@ -83,8 +95,9 @@ inline KernelAnswer kernel_attention(const Problem<float>& p, const KernelRun& h
   kernel_weights(p, a, answer);
   const LazyGrads grads{answer.dq.data(), answer.dk.data(), answer.dv.data(), answer.dbias.data(),
                         in.tau ? answer.dtau.data() : nullptr};
-  must(lazy_attention_backward(&a, &in, &out, p.dout.data(), &grads, backward_space.data(),
-                               &machine));
+  for (int run = 0; run < how.backward_runs; ++run)
+    must(lazy_attention_backward(&a, &in, &out, p.dout.data(), &grads, backward_space.data(),
+                                 &machine));
   k.backward = machine.counters;
   return k;
 }

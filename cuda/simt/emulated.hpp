@@ -343,6 +343,7 @@ std::uint32_t pack(float low, float high) {
 // ---- Arithmetic. Products and sums are never contracted: only fma is fused.
 
 inline float fma(float a, float b, float c) {
+  ++block().counters().fused;
   return std::fma(a, b, c);
 }
 inline float exp(float x) {

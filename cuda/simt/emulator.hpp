@@ -23,10 +23,10 @@ struct Dim {
 /// What the launches on a machine did, summed.
 struct Counters {
   std::int64_t launches = 0, blocks = 0;
-  std::int64_t barriers = 0;  // of whole blocks
-  std::int64_t exponentials = 0;
-  std::int64_t mma = 0, ldmatrix = 0;  // a warp's instruction counts once
-  std::int64_t copied_bytes = 0;       // by asynchronous copies, without zero fill
+  std::int64_t barriers = 0;                 // of whole blocks
+  std::int64_t exponentials = 0, fused = 0;  // a thread's calls
+  std::int64_t mma = 0, ldmatrix = 0;        // a warp's instruction counts once
+  std::int64_t copied_bytes = 0;             // by asynchronous copies, without zero fill
   // A wavefront is one trip of a warp to the 32 banks of shared memory. `ideal` is what the same
   // accesses would take without bank conflicts.
   std::int64_t wavefronts = 0, ideal_wavefronts = 0;
