@@ -89,10 +89,13 @@ int guarded(const LazyAttention* a, F&& f) {
     check_given("attention", a);
     check_sizes(*a);
     f(find_rung(*a));
-    return 0;
+    return LAZY_OK;
+  } catch (const std::invalid_argument& error) {
+    last_error = error.what();
+    return LAZY_REFUSED;
   } catch (const std::exception& error) {
     last_error = error.what();
-    return 1;
+    return LAZY_FAILED;
   }
 }
 
@@ -100,6 +103,12 @@ int guarded(const LazyAttention* a, F&& f) {
 }  // namespace lazy
 
 using namespace lazy;
+
+const char* lazy_attention_rung(const LazyAttention* a) {
+  const char* name = nullptr;
+  guarded(a, [&](const Rung& rung) { name = rung.name; });
+  return name;
+}
 
 int lazy_attention_sizes(const LazyAttention* a, LazySizes* sizes) {
   return guarded(a, [&](const Rung& rung) {

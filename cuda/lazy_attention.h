@@ -64,7 +64,13 @@ typedef struct {
   size_t live_tiles; /* bytes of live_tiles; 0: the rung has no tiles */
 } LazySizes;
 
-/* All return 0, or 1 and leave a text (see lazy_attention_error). */
+/* Name of the rung that computes this, or NULL with a text (see lazy_attention_error). */
+const char* lazy_attention_rung(const LazyAttention* attention);
+
+/* What calls return. LAZY_REFUSED: nothing was started, an argument is wrong. LAZY_FAILED: the device
+ * failed, or an emulated kernel made a mistake. Both leave a text (see lazy_attention_error). */
+enum { LAZY_OK, LAZY_REFUSED, LAZY_FAILED };
+
 int lazy_attention_sizes(const LazyAttention* attention, LazySizes* sizes);
 
 int lazy_attention_forward(const LazyAttention* attention, const LazyInputs* in,

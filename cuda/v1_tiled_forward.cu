@@ -130,7 +130,6 @@ __global__ void __launch_bounds__(tiled_threads, 1) v1_forward_kernel(ForwardArg
         }
       }
       if (panel == 0) mark(key_tile, live);
-      barrier();  // the entries have been read
     }
     for (int i = 0; i < own_rows; ++i)
       for (int c = 0; c < P / 16; ++c) {
@@ -138,6 +137,7 @@ __global__ void __launch_bounds__(tiled_threads, 1) v1_forward_kernel(ForwardArg
         if (r.row(i) < p.queries && d < p.head_dim)
           a.out[p.query(r.b, r.row(i), r.head) + d] = out[i][c];
       }
+    barrier();  // the bits are settled for all
   }
 }
 

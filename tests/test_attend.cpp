@@ -169,7 +169,8 @@ TEST_CASE("OUT says how it was made, and the same call gives the same bytes", "[
   CHECK(metadata.at("divisor") == "visible");
   CHECK(metadata.at("rope_base") == "500");
   CHECK(mentions(metadata.at("version"), "lazy "));
-  CHECK(metadata.size() == 6);
+  CHECK(metadata.at("device") == "cpu");
+  CHECK(metadata.size() == 7);
 
   for (const char* threads : {"1", "2", "5"}) {
     const auto again = folder.path / "again";
@@ -219,4 +220,22 @@ TEST_CASE("NaN poisons the rows that see it and no others", "[attend]") {
       if (t < 3) CHECK(got.out[at] == clean.out[at]);
       if (t >= 3) CHECK(std::isnan(got.out[at]));
     }
+}
+
+TEST_CASE("attend runs the CUDA kernels, emulated, by rung", "[attend][kernels]") {
+  const auto golden = std::filesystem::path(GOLDEN_DIR) / "padded_lengths.safetensors";
+  const TensorFile file = read_safetensors(golden);
+  const auto problem = problem_of<float>(file);
+  const auto check = [&](const Flags& rung, const std::string& name) {
+    Flags flags{"--weights", "--device", "emulated"};
+    flags.insert(flags.end(), rung.begin(), rung.end());
+    const TensorFile got = answered(file, flags);
+    CHECK(names_of(got) == answers);
+    CHECK(got.metadata.at("implementation") == name);
+    CHECK(got.metadata.at("device") == "emulated");
+    CHECK(got.metadata.at("precision") == "float32");
+    check_low_precision(problem, answer_of(problem, got));
+  };
+  check({"--rung", "v0"}, "v0");
+  check({}, "v1");
 }

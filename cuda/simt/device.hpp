@@ -199,6 +199,21 @@ inline void check(cudaError_t error, const std::string& what,
                : "; try the same with device emulated, which checks every access"));
 }
 
+inline void* allocate(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMalloc(&memory, bytes), "allocating " + std::to_string(bytes) + " bytes");
+  return memory;
+}
+inline void release(void* memory) {
+  cudaFree(memory);
+}
+inline void upload(void* device, const void* host, std::size_t bytes) {
+  check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), "copying to the GPU");
+}
+inline void download(void* host, const void* device, std::size_t bytes) {
+  check(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost), "copying from the GPU");
+}
+
 template <class T>
 T* view(T* data, std::int64_t) {
   return data;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <type_traits>
 
 #include "cuda/simt/block.hpp"
@@ -365,6 +366,19 @@ inline float log2_fast(float x) {
 }
 
 // ---- The host's words.
+
+inline void* allocate(std::size_t bytes) {
+  return ::operator new(bytes, std::align_val_t(256));
+}
+inline void release(void* memory) {
+  ::operator delete(memory, std::align_val_t(256));
+}
+inline void upload(void* device, const void* host, std::size_t bytes) {
+  std::memcpy(device, host, bytes);
+}
+inline void download(void* host, const void* device, std::size_t bytes) {
+  std::memcpy(host, device, bytes);
+}
 
 template <class T>
 Global<T> view(T* data, std::int64_t count) {
