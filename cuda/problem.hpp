@@ -11,6 +11,15 @@ namespace lazy::LAZY_TARGET {
 
 inline constexpr float infinity = __builtin_huge_valf();
 
+/// Rows of one head of a tensor: row r starts at first[r * stride]. Rows outside [begin, end) count
+/// as zero; nothing there is read.
+template <class T>
+struct HeadRows {
+  Global<const T> first;
+  std::int64_t stride;
+  int begin, end;
+};
+
 /// Sizes and inputs of one call; T is float, BFloat16 or Float16.
 template <class T>
 struct Problem {
@@ -59,6 +68,18 @@ struct Problem {
   /// First component of a key's row in k, v, dk, dv: [B, Tk, Hkv, D].
   __device__ std::int64_t key(int b, int j, int kv_head) const {
     return ((std::int64_t(b) * keys + j) * kv_heads + kv_head) * head_dim;
+  }
+
+  /// The query rows of one head in x = q, dout or dq that see a key.
+  __device__ HeadRows<T> query_rows(Global<const T> x, int b, int head) const {
+    const int length = this->length(b), position0 = first_position(length);
+    return {x + query(b, 0, head), std::int64_t(heads) * head_dim, position0 < 0 ? -position0 : 0,
+            length - position0 < queries ? length - position0 : queries};
+  }
+
+  /// The valid keys that a query head reads, in x = k or v.
+  __device__ HeadRows<T> key_rows(Global<const T> x, int b, int head) const {
+    return {x + key(b, 0, key_head(head)), std::int64_t(kv_heads) * head_dim, 0, length(b)};
   }
 
   /// Of a row in lse, delta: [B, H, Tq].

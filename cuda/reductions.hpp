@@ -42,6 +42,19 @@ struct PartialSums {
   Global<float> sums;          // [H, W], of which the first `width` of a row are added to
 };
 
+/// Blocks among which a head's tiles of rows are shared out where each leaves a row of bias
+/// gradients: enough of them to fill a GPU, few rows to sum.
+inline int bias_groups(const LazyAttention& a, int rows_of_block) {
+  constexpr int most = 16;
+  const auto tiles = divided_up<std::int64_t>(a.queries, rows_of_block);
+  return tiles < most ? static_cast<int>(tiles) : most;
+}
+
+/// Entries of such a row: distances that occur.
+inline std::int64_t bias_width(const LazyAttention& a) {
+  return a.window < a.keys ? a.window : a.keys;
+}
+
 /// sums[h, d] += the values of head h in column d.
 void sum_partials(const PartialSums& a, Stream stream);
 

@@ -21,4 +21,13 @@ void v1_forward(const LazyAttention&, const LazyInputs&, const LazyOutputs&, voi
 void v1_backward(const LazyAttention&, const LazyInputs&, const LazyOutputs&, const void* dout,
                  const LazyGrads&, void* workspace, void* stream);
 
+LazySizes v2_sizes(const LazyAttention&);
+void v2_forward(const LazyAttention&, const LazyInputs&, const LazyOutputs&, void* workspace,
+                void* stream);
+void v2_backward(const LazyAttention&, const LazyInputs&, const LazyOutputs&, const void* dout,
+                 const LazyGrads&, void* workspace, void* stream);
+void v2_weights(const LazyAttention&, const LazyInputs&, const float* lse, std::int64_t batch,
+                std::int64_t head, std::int64_t first_row, std::int64_t rows, float* weights,
+                void* stream);
+
 }  // namespace lazy::LAZY_TARGET

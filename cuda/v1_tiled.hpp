@@ -4,6 +4,7 @@
 // of a column each read one word, or 16 neighbours. Components come in panels of P; every D will
 // do.
 
+#include "cuda/live_tiles.hpp"
 #include "cuda/reductions.hpp"
 
 namespace lazy::LAZY_TARGET {
@@ -35,14 +36,6 @@ struct Tiles {
         x(thread_index() % 16) {}
 };
 
-/// Rows of one head in q, k, v or dout: row r starts at `first[r * stride]`; outside [begin, end)
-/// they are zero.
-struct Source {
-  Global<const float> first;
-  std::int64_t stride;
-  int begin, end, D;
-};
-
 /// 64 query rows of one head, and what the thread's four rows are.
 struct RowTile {
   int b, head, length, position0;  // position0: of query row 0
@@ -71,24 +64,15 @@ struct RowTile {
   __device__ int row(int i) const {
     return row0 + thread_index() / 16 + 16 * i;
   }
-
-  __device__ Source queries(const Problem<float>& p, Global<const float> x) const {
-    const int end = length - position0 < p.queries ? length - position0 : p.queries;
-    return {x + p.query(b, 0, head), std::int64_t(p.heads) * p.head_dim,
-            position0 < 0 ? -position0 : 0, end, p.head_dim};
-  }
-  __device__ Source keys(const Problem<float>& p, Global<const float> x) const {
-    return {x + p.key(b, 0, p.key_head(head)), std::int64_t(p.kv_heads) * p.head_dim, 0, length,
-            p.head_dim};
-  }
 };
 
 /// to [count, P] = components panel .. panel + P - 1 of rows first .. first + count - 1.
 template <int P>
-__device__ void load_panel(Shared<float> to, int count, const Source& from, int first, int panel) {
+__device__ void load_panel(Shared<float> to, int count, const HeadRows<float>& from, int first,
+                           int panel, int D) {
   for (int i = thread_index(); i < count * P; i += tiled_threads) {
     const int r = first + i / P, d = panel + i % P;
-    const bool there = r >= from.begin && r < from.end && d < from.D;
+    const bool there = r >= from.begin && r < from.end && d < D;
     to[i / P * Tiles<P>::pitch + i % P] = there ? from.first[r * from.stride + d] : 0.f;
   }
 }
@@ -97,18 +81,18 @@ __device__ void load_panel(Shared<float> to, int count, const Source& from, int 
 /// same bits in every kernel. `loaded`: the only panel of the rows is there already.
 template <int P>
 __device__ void dot_products(float (&products)[own_rows][own_keys], const Tiles<P>& t,
-                             const Source& rows, int row0, const Source& keys, int key0,
-                             bool loaded = false) {
+                             const HeadRows<float>& rows, int row0, const HeadRows<float>& keys,
+                             int key0, int D, bool loaded = false) {
 #pragma unroll
   for (int i = 0; i < own_rows; ++i)
 #pragma unroll
     for (int j = 0; j < own_keys; ++j) products[i][j] = 0;
-  for (int panel = 0; panel < rows.D; panel += P) {
+  for (int panel = 0; panel < D; panel += P) {
     barrier();  // others may still read the last panels
-    if (!loaded) load_panel<P>(t.rows, tile_rows, rows, row0, panel);
-    load_panel<P>(t.keys, tile_keys, keys, key0, panel);
+    if (!loaded) load_panel<P>(t.rows, tile_rows, rows, row0, panel, D);
+    load_panel<P>(t.keys, tile_keys, keys, key0, panel, D);
     barrier();
-    const int width = rows.D - panel < P ? rows.D - panel : P;
+    const int width = D - panel < P ? D - panel : P;
     for (int d = 0; d < width; ++d) {
       float key[own_keys];
 #pragma unroll
@@ -189,34 +173,8 @@ __device__ float over_row(float value, Combine combine) {
   return value;
 }
 
-// ---- One bit for each tile that holds a live entry: [B, H, row tiles, words].
-
-struct LiveTiles {
-  Global<std::uint32_t> bits;  // null: every tile is taken for live
-  int row_tiles, words;
-
-  __device__ Global<std::uint32_t> row_tile(const Problem<float>& p, int b, int head,
-                                            int tile) const {
-    if (!bits) return bits;
-    return bits + ((std::int64_t(b) * p.heads + head) * row_tiles + tile) * words;
-  }
-};
-
-__device__ inline bool is_live(Global<std::uint32_t> bits, int key_tile) {
-  return !bits || (bits[key_tile / 32] >> key_tile % 32 & 1) != 0;
-}
-
-inline int row_tiles(const LazyAttention& a) {
-  return static_cast<int>(divided_up<std::int64_t>(a.queries, tile_rows));
-}
-inline int key_tiles(const LazyAttention& a) {
-  return static_cast<int>(divided_up<std::int64_t>(a.keys, tile_keys));
-}
-inline std::int64_t live_tile_words(const LazyAttention& a) {
-  return a.batch * a.heads * row_tiles(a) * divided_up(key_tiles(a), 32);
-}
-inline LiveTiles make_live_tiles(const LazyAttention& a, std::uint32_t* bits) {
-  return {view(bits, live_tile_words(a)), row_tiles(a), divided_up(key_tiles(a), 32)};
+inline LazySizes tiled_sizes(const LazyAttention& a) {
+  return tile_sizes(a, tile_rows, tile_keys, tile_rows);
 }
 
 /// Calls f with the panel width for head dimension D, as a constant.

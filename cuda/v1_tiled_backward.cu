@@ -33,7 +33,8 @@ struct Entries {
   __device__ Entries(const BackwardArguments& a, const Tiles<P>& t, const RowTile& r, int key0,
                      bool live) {
     const Problem<float>& p = a.problem;
-    dot_products<P>(probability, t, r.queries(p, p.q), r.row0, r.keys(p, p.k), key0);
+    dot_products<P>(probability, t, p.query_rows(p.q, r.b, r.head), r.row0,
+                    p.key_rows(p.k, r.b, r.head), key0, p.head_dim);
     make_scores(probability, p, r, key0);
     for (int i = 0; i < own_rows; ++i) {
       const float lse = r.n[i] ? a.lse[p.row(r.b, r.head, r.row(i))] : 0.f;
@@ -45,7 +46,8 @@ struct Entries {
       }
     }
     if (live)
-      dot_products<P>(weight_gradient, t, r.queries(p, a.dout), r.row0, r.keys(p, p.v), key0);
+      dot_products<P>(weight_gradient, t, p.query_rows(a.dout, r.b, r.head), r.row0,
+                      p.key_rows(p.v, r.b, r.head), key0, p.head_dim);
   }
 
   // dS of the thread's entries, in place of dA. Invisible entries have P = 0, and delta may be NaN.
@@ -126,7 +128,7 @@ __global__ void __launch_bounds__(tiled_threads, 1) v1_query_gradient_kernel(Bac
         store_entries<P>(t, e.weight_gradient);
         barrier();  // the entries are there, and the keys have been read
         if (panel == 0) add_diagonals<P>(partials, a.bias_width, t, r, key0);
-        load_panel<P>(t.keys, tile_keys, r.keys(p, p.k), key0, panel);
+        load_panel<P>(t.keys, tile_keys, p.key_rows(p.k, r.b, r.head), key0, panel, p.head_dim);
         barrier();
         add_keys<P>(dq, t);
       }
@@ -161,14 +163,15 @@ __global__ void __launch_bounds__(tiled_threads, 1) v1_key_gradients_kernel(Back
         if (live) {
           store_entries<P>(t, e.weight);
           barrier();
-          load_panel<P>(t.rows, tile_rows, r.queries(p, a.dout), r.row0, panel);
+          load_panel<P>(t.rows, tile_rows, p.query_rows(a.dout, r.b, r.head), r.row0, panel,
+                        p.head_dim);
           barrier();
           add_rows<P>(dv, t);
         }
         e.make_score_gradients(a, r, key0);
         barrier();
         store_entries<P>(t, e.weight_gradient);
-        load_panel<P>(t.rows, tile_rows, r.queries(p, p.q), r.row0, panel);
+        load_panel<P>(t.rows, tile_rows, p.query_rows(p.q, r.b, r.head), r.row0, panel, p.head_dim);
         barrier();
         add_rows<P>(dk, t);
       }
@@ -183,15 +186,6 @@ __global__ void __launch_bounds__(tiled_threads, 1) v1_key_gradients_kernel(Back
   }
 }
 
-// Row tiles that share a row of dbias_partials: few rows to sum, and enough blocks.
-int bias_groups(const LazyAttention& a) {
-  constexpr int most = 16;
-  return row_tiles(a) < most ? row_tiles(a) : most;
-}
-std::int64_t bias_width(const LazyAttention& a) {
-  return a.window < a.keys ? a.window : a.keys;
-}
-
 struct Buffers {
   Global<float> delta, dtau_rows, dbias_partials;
   std::size_t bytes;
@@ -200,21 +194,17 @@ struct Buffers {
 Buffers make_buffers(const LazyAttention& a, void* workspace) {
   Workspace w(workspace);
   const auto delta = w.take<float>(row_count(a)), dtau_rows = w.take<float>(row_count(a));
-  const auto partials = w.take<float>(a.batch * a.heads * bias_groups(a) * bias_width(a));
+  const auto partials =
+      w.take<float>(a.batch * a.heads * bias_groups(a, tile_rows) * bias_width(a));
   return {delta, dtau_rows, partials, w.bytes()};
 }
 
 }  // namespace
 
 LazySizes v1_sizes(const LazyAttention& a) {
-  LazySizes sizes{};
-  sizes.live_tiles = live_tile_words(a) * sizeof(std::uint32_t);
+  LazySizes sizes = tiled_sizes(a);
   sizes.forward_workspace = sizes.live_tiles;
   sizes.backward_workspace = make_buffers(a, nullptr).bytes;
-  sizes.tile_rows = tile_rows;
-  sizes.tile_keys = tile_keys;
-  sizes.row_tiles = row_tiles(a);
-  sizes.words = divided_up(key_tiles(a), 32);
   return sizes;
 }
 
@@ -223,10 +213,11 @@ void v1_backward(const LazyAttention& attention, const LazyInputs& in, const Laz
   const Problem<float> p = make_problem<float>(attention, in);
   const Buffers buffers = make_buffers(attention, workspace);
   const auto queries = query_count(attention), keys = key_count(attention);
-  const int groups = bias_groups(attention), width = static_cast<int>(bias_width(attention));
+  const int groups = bias_groups(attention, tile_rows),
+            width = static_cast<int>(bias_width(attention));
   const BackwardArguments a{
       p,
-      make_live_tiles(attention, p.skip_dead_tiles ? forward.live_tiles : nullptr),
+      make_live_tiles(tiled_sizes(attention), p.skip_dead_tiles ? forward.live_tiles : nullptr),
       view<const float>(forward.lse, row_count(attention)),
       view(static_cast<const float*>(dout), queries),
       buffers.delta,
@@ -244,7 +235,7 @@ void v1_backward(const LazyAttention& attention, const LazyInputs& in, const Laz
     };
     run("v1_delta", {a.live.row_tiles, p.heads, p.batch}, v1_delta_kernel<panel>);
     run("v1_query_gradient", {groups, p.heads, p.batch}, v1_query_gradient_kernel<panel>);
-    run("v1_key_gradients", {key_tiles(attention), p.kv_heads, p.batch},
+    run("v1_key_gradients", {divided_up(p.keys, tile_keys), p.kv_heads, p.batch},
         v1_key_gradients_kernel<panel>);
   });
   sum_partials({p.batch, p.heads, groups, width, p.window, a.dbias_partials,

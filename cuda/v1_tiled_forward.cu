@@ -63,14 +63,15 @@ __global__ void __launch_bounds__(tiled_threads, 1) v1_forward_kernel(ForwardArg
   // The longest rows go first.
   const int tile = a.live.row_tiles - 1 - block_index().x;
   const RowTile r(p, block_index().z, block_index().y, tile);
-  const Source q = r.queries(p, p.q), k = r.keys(p, p.k), v = r.keys(p, p.v);
+  const auto q = p.query_rows(p.q, r.b, r.head);
+  const auto k = p.key_rows(p.k, r.b, r.head), v = p.key_rows(p.v, r.b, r.head);
   const auto bits = a.live.row_tile(p, r.b, r.head, tile);
   const int key_tiles = divided_up(r.key_end, tile_keys), me = thread_index();
   const bool one_panel = p.head_dim <= P;
-  if (one_panel) load_panel<P>(t.rows, tile_rows, q, r.row0, 0);
+  if (one_panel) load_panel<P>(t.rows, tile_rows, q, r.row0, 0, p.head_dim);
 
   const auto scores = [&](float(&s)[own_rows][own_keys], int key0) {
-    dot_products<P>(s, t, q, r.row0, k, key0, one_panel);
+    dot_products<P>(s, t, q, r.row0, k, key0, p.head_dim, one_panel);
     make_scores(s, p, r, key0);
   };
   const auto any_thread = [&](bool x) {
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(tiled_threads, 1) v1_forward_kernel(ForwardArg
         store_entries<P>(t, w);
         live = any_thread(positive);
         if (live || !p.skip_dead_tiles) {
-          load_panel<P>(t.keys, tile_keys, v, key0, panel);
+          load_panel<P>(t.keys, tile_keys, v, key0, panel, p.head_dim);
           barrier();
           add_keys<P>(out, t);
         }
@@ -146,13 +147,13 @@ __global__ void __launch_bounds__(tiled_threads, 1) v1_forward_kernel(ForwardArg
 void v1_forward(const LazyAttention& a, const LazyInputs& in, const LazyOutputs& out,
                 void* workspace, void* stream) {
   const Problem<float> p = make_problem<float>(a, in);
-  auto* bits = out.live_tiles ? out.live_tiles : static_cast<std::uint32_t*>(workspace);
-  const ForwardArguments arguments{p, make_live_tiles(a, bits),
-                                   view(static_cast<float*>(out.out), query_count(a)),
+  void* bits = out.live_tiles ? out.live_tiles : workspace;
+  const LiveTiles live = make_live_tiles(tiled_sizes(a), bits);
+  const ForwardArguments arguments{p, live, view(static_cast<float*>(out.out), query_count(a)),
                                    view(out.lse, row_count(a))};
   with_panel(a.head_dim, [&](auto panel) {
     launch({"v1_forward",
-            {row_tiles(a), p.heads, p.batch},
+            {live.row_tiles, p.heads, p.batch},
             tiled_threads,
             Tiles<panel>::bytes(),
             static_cast<Stream>(stream)},

@@ -8,12 +8,14 @@
 
 #include "cuda/ladder.hpp"
 #include "cuda/simt/emulator.hpp"
+#include "cuda/simt/formats.hpp"
 #include "tests/answers.hpp"
 
 namespace lazy::test {
 
 struct KernelRun {
   const char* rung = nullptr;
+  LazyType type = LAZY_FLOAT32;
   bool compute_dead_tiles = false;
   std::uint64_t seed = 1;
   int backward_runs = 1;  // into the same gradients
@@ -23,6 +25,17 @@ template <class F>
 void for_each_rung(LazyType type, F&& f) {
   for (const Rung& rung : emulated::ladder())
     if (rung.supports(type, 64)) f(rung);
+}
+
+/// Calls f with every rung in every format it computes, at head size 32.
+template <class F>
+void for_each_kernel(F&& f) {
+  for (const Rung& rung : emulated::ladder())
+    for (const LazyType type : {LAZY_FLOAT32, LAZY_BFLOAT16, LAZY_FLOAT16})
+      if (rung.supports(type, 32)) {
+        INFO(rung.name << " in format " << type);
+        f(KernelRun{.rung = rung.name, .type = type});
+      }
 }
 
 /// Of the rules of attention the kernels compute two; softmax is tau = 0.
@@ -42,7 +55,7 @@ inline LazyAttention kernel_call(const Problem<float>& p, const KernelRun& how) 
   LazyAttention a{};
   a.batch = s.batch, a.queries = s.queries, a.keys = s.keys, a.heads = s.heads;
   a.kv_heads = s.kv_heads, a.head_dim = s.head_dim, a.window = s.window;
-  a.type = LAZY_FLOAT32;
+  a.type = how.type;
   a.device = LAZY_EMULATED;
   a.rung = how.rung;
   a.divide_by_length = p.rule.divisor == Divisor::length;
@@ -50,14 +63,45 @@ inline LazyAttention kernel_call(const Problem<float>& p, const KernelRun& how) 
   return a;
 }
 
-inline LazyInputs kernel_inputs(const Problem<float>& p) {
-  return {p.q.data(),
-          p.k.data(),
-          p.v.data(),
-          p.bias.data(),
-          p.rule.normalizer == Normalizer::elastic ? p.tau.data() : nullptr,
-          p.lengths.data()};
-}
+/// A tensor in the format of a call, and back.
+class Formatted {
+ public:
+  Formatted(LazyType type, const std::vector<float>& x) : type_(type), floats_(x) {
+    if (type == LAZY_FLOAT32) return;
+    for (const float value : x)
+      bits_.push_back(type == LAZY_BFLOAT16 ? from_float<BFloat16>(value).bits
+                                            : from_float<Float16>(value).bits);
+  }
+  void* data() { return type_ == LAZY_FLOAT32 ? static_cast<void*>(floats_.data()) : bits_.data(); }
+  std::vector<float> floats() const {
+    if (type_ == LAZY_FLOAT32) return floats_;
+    std::vector<float> x;
+    for (const std::uint16_t b : bits_)
+      x.push_back(type_ == LAZY_BFLOAT16 ? to_float(BFloat16{b}) : to_float(Float16{b}));
+    return x;
+  }
+
+ private:
+  LazyType type_;
+  std::vector<float> floats_;
+  std::vector<std::uint16_t> bits_;
+};
+
+/// q, k and v of a problem in a format.
+struct FormattedInputs {
+  Formatted q, k, v;
+
+  FormattedInputs(const Problem<float>& p, LazyType type)
+      : q(type, p.q), k(type, p.k), v(type, p.v) {}
+  LazyInputs inputs(const Problem<float>& p) {
+    return {q.data(),
+            k.data(),
+            v.data(),
+            p.bias.data(),
+            p.rule.normalizer == Normalizer::elastic ? p.tau.data() : nullptr,
+            p.lengths.data()};
+  }
+};
 
 /// Throws what the C interface says.
 inline void must(int status) {
@@ -65,9 +109,9 @@ inline void must(int status) {
 }
 
 /// Weights of all rows, with the rung's own gate.
-inline void kernel_weights(const Problem<float>& p, const LazyAttention& a, Answer<float>& answer) {
+inline void kernel_weights(const Problem<float>& p, const LazyAttention& a, const LazyInputs& in,
+                           Answer<float>& answer) {
   const AttentionShape& s = p.shape;
-  const LazyInputs in = kernel_inputs(p);
   for (Index b = 0; b < s.batch; ++b)
     for (Index h = 0; h < s.heads; ++h)
       must(lazy_attention_weights(&a, &in, answer.lse.data(), b, h, 0, s.queries,
@@ -76,7 +120,8 @@ inline void kernel_weights(const Problem<float>& p, const LazyAttention& a, Answ
 
 inline KernelAnswer kernel_attention(const Problem<float>& p, const KernelRun& how) {
   const LazyAttention a = kernel_call(p, how);
-  const LazyInputs in = kernel_inputs(p);
+  FormattedInputs inputs(p, how.type);
+  const LazyInputs in = inputs.inputs(p);
   KernelAnswer k;
   k.answer = blank_answer(p);
   Answer<float>& answer = k.answer;
@@ -87,18 +132,25 @@ inline KernelAnswer kernel_attention(const Problem<float>& p, const KernelRun& h
   std::vector<float> forward_space(k.sizes.forward_workspace / sizeof(float) + 1, nan);
   std::vector<float> backward_space(k.sizes.backward_workspace / sizeof(float) + 1, nan);
 
-  const LazyOutputs out{answer.out.data(), answer.lse.data(), nullptr,
+  Formatted out_tensor(how.type, answer.out), mean(how.type, answer.out);
+  const LazyOutputs out{out_tensor.data(), answer.lse.data(),
+                        k.sizes.needs_mean_live_value ? mean.data() : nullptr,
                         k.live_tiles.empty() ? nullptr : k.live_tiles.data()};
   emulated::Machine machine{.seed = how.seed};
   must(lazy_attention_forward(&a, &in, &out, forward_space.data(), &machine));
   k.forward = std::exchange(machine.counters, {});
-  kernel_weights(p, a, answer);
-  const LazyGrads grads{answer.dq.data(), answer.dk.data(), answer.dv.data(), answer.dbias.data(),
+  answer.out = out_tensor.floats();
+  kernel_weights(p, a, in, answer);
+
+  Formatted dq(how.type, answer.dq), dk(how.type, answer.dk), dv(how.type, answer.dv);
+  Formatted dout(how.type, p.dout);
+  const LazyGrads grads{dq.data(), dk.data(), dv.data(), answer.dbias.data(),
                         in.tau ? answer.dtau.data() : nullptr};
   for (int run = 0; run < how.backward_runs; ++run)
-    must(lazy_attention_backward(&a, &in, &out, p.dout.data(), &grads, backward_space.data(),
+    must(lazy_attention_backward(&a, &in, &out, dout.data(), &grads, backward_space.data(),
                                  &machine));
   k.backward = machine.counters;
+  answer.dq = dq.floats(), answer.dk = dk.floats(), answer.dv = dv.floats();
   return k;
 }
 

@@ -16,7 +16,8 @@ struct Call {
   Problem<float> problem = make_problem<float>({{2, 5, 7, 4, 2, 8, 3}});
   Answer<float> answer = blank_answer(problem);
   LazyAttention attention = kernel_call(problem, {});
-  LazyInputs in = kernel_inputs(problem);
+  FormattedInputs inputs = FormattedInputs(problem, LAZY_FLOAT32);
+  LazyInputs in = inputs.inputs(problem);
   LazyOutputs out{answer.out.data(), answer.lse.data(), nullptr, nullptr};
   LazyGrads grads{answer.dq.data(), answer.dk.data(), answer.dv.data(), answer.dbias.data(),
                   answer.dtau.data()};
