@@ -97,9 +97,9 @@ chaos: tool  ## kill -9 while saving, KILLS times
 	@tests/chaos/run $(KILLS)
 mutants: ready ## break the sources, one patch at a time: the tests must notice
 	@tests/mutants/run $(MUTANTS)
-format:      ## clang-format over all C++
+format:      ## clang-format over all C++ and CUDA
 	@bash apps/setup.sh format
-	@git ls-files '*.cpp' '*.hpp' | tr '\n' '\0' | xargs -0 clang-format -i
+	@git ls-files '*.cpp' '*.hpp' '*.cu' 'cuda/*.h' | tr '\n' '\0' | xargs -0 clang-format -i
 install: tool ## the tool and the library into PREFIX (default /usr/local)
 	@cmake --install build --prefix "$${PREFIX:-/usr/local}"
 clean:       ## remove what was built; runs/ and data/ stay

@@ -22,7 +22,7 @@ struct Tiles {
   Shared<float> scratch;  // [8]
   int y, x;
 
-  static std::size_t bytes() {
+  static constexpr std::size_t bytes() {
     return shared_bytes_for<float>(tile_rows * pitch) + shared_bytes_for<float>(tile_keys * pitch) +
            shared_bytes_for<float>(tile_rows * entry_pitch) +
            shared_bytes_for<float>(tiled_threads / warp_size);
@@ -35,6 +35,8 @@ struct Tiles {
         y(thread_index() / 16),
         x(thread_index() % 16) {}
 };
+
+static_assert(Tiles<128>::bytes() <= 64 * 1024);  // what sm_75 has
 
 /// 64 query rows of one head, and what the thread's four rows are.
 struct RowTile {

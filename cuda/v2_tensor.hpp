@@ -11,6 +11,9 @@
 namespace lazy::LAZY_TARGET {
 
 inline constexpr int block_warps = 4, tensor_threads = block_warps * warp_size;
+/// What a block may have on sm_86, sm_89 and sm_120; other GPUs have more.
+inline constexpr std::size_t most_shared_bytes = 99 * 1024;
+
 inline constexpr int strip = 16, block_rows = block_warps * strip;
 
 /// Keys of a tile: fewer where a row is long, so that the accumulators fit the registers.

@@ -78,7 +78,7 @@ struct QueryTiles {
   Shared<T> q, dout, k, v;
   Shared<float> bias, sums;  // sums: of the diagonals of each warp's 16 rows
 
-  static std::size_t bytes() {
+  static constexpr std::size_t bytes() {
     return 2 * shared_bytes_for<T>(block_rows * D) + 2 * shared_bytes_for<T>(2 * keys * D) +
            shared_bytes_for<float>(slice) + shared_bytes_for<float>(block_warps * diagonals);
   }
@@ -217,7 +217,7 @@ struct KeyTiles {
   Shared<float> bias;
   Shared<RowNumbers> numbers;  // of the step's queries
 
-  static std::size_t bytes() {
+  static constexpr std::size_t bytes() {
     return 2 * shared_bytes_for<T>(block_rows * D) + 2 * shared_bytes_for<T>(2 * queries * D) +
            shared_bytes_for<float>(slice) + shared_bytes_for<RowNumbers>(queries);
   }
@@ -323,6 +323,11 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
   add_gradient<T, D>(a.dk, dk, p.scale, lane, row_of);
   add_gradient<T, D>(a.dv, dv, 1, lane, row_of);
 }
+
+static_assert(QueryTiles<BFloat16, 64>::bytes() <= most_shared_bytes &&
+              QueryTiles<BFloat16, 128>::bytes() <= most_shared_bytes &&
+              KeyTiles<BFloat16, 64>::bytes() <= most_shared_bytes &&
+              KeyTiles<BFloat16, 128>::bytes() <= most_shared_bytes);
 
 struct Buffers {
   Global<float> delta, dtau_rows, dbias_partials;

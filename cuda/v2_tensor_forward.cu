@@ -23,7 +23,7 @@ struct Tiles {
   Shared<T> q, k, v;
   Shared<float> bias;  // of the tile's diagonals
 
-  static std::size_t bytes() {
+  static constexpr std::size_t bytes() {
     return shared_bytes_for<T>(block_rows * D) + 2 * shared_bytes_for<T>(2 * keys * D) +
            shared_bytes_for<float>(slice);
   }
@@ -80,6 +80,9 @@ struct OnlineSum {
     return any(may_live);
   }
 };
+
+static_assert(Tiles<BFloat16, 64>::bytes() <= most_shared_bytes &&
+              Tiles<BFloat16, 128>::bytes() <= most_shared_bytes);
 
 template <class T, int D, bool training>
 __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardArguments<T> a) {

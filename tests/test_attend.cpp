@@ -1,6 +1,7 @@
 // `lazy attend` gives the right answers: golden files and a second opinion, through the built tool.
 
 #include "tests/attend_tool.hpp"
+#include "tests/plain_16bit.hpp"
 
 using namespace lazy;
 using namespace lazy::test;
@@ -238,4 +239,20 @@ TEST_CASE("attend runs the CUDA kernels, emulated, by rung", "[attend][kernels]"
   };
   check({"--rung", "v0"}, "v0");
   check({}, "v1");
+}
+
+TEST_CASE("attend computes in 16-bit formats and answers in F32", "[attend][kernels]") {
+  const auto check = [](const std::string& format, auto number) {
+    using Format = decltype(number);
+    const auto problem = rounded_problem<Format>({{2, 40, 40, 4, 2, 32, 12}, {}, {-1, 0.3}});
+    const TensorFile got =
+        answered(file_of(problem), {"--weights", "--device", "emulated", "--precision", format});
+    CHECK(names_of(got) == answers);
+    for (const auto& entry : got.tensors) CHECK(entry.second.dtype == "F32");
+    CHECK(got.metadata.at("implementation") == "v2");
+    CHECK(got.metadata.at("precision") == format);
+    check_16bit<Format>(problem, answer_of(problem, got));
+  };
+  check("bfloat16", BFloat16());
+  check("float16", Float16());
 }
