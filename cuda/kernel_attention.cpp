@@ -10,7 +10,7 @@
 namespace lazy::kernels {
 namespace {
 
-const DeviceMemory& memory(LazyDevice device) {
+const DeviceMemory& memory([[maybe_unused]] LazyDevice device) {
 #if defined(LAZY_WITH_CUDA)
   if (device == LAZY_CUDA) return cuda::memory();
 #endif

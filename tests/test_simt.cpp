@@ -32,16 +32,17 @@ void check_found(void (*kernel)(Wrong), Fault fault, int blocks = 1) {
     } catch (const KernelFault& found) {
       INFO(found.what());
       CHECK(found.fault == fault);
-      CHECK(lines.count(found.where.line()) == 1);
-      CHECK(std::string(found.where.file_name()).find("wrong_kernels.hpp") != std::string::npos);
+      CHECK(lines.count(found.where.line) == 1);
+      CHECK(std::string(found.where.file).find("wrong_kernels.hpp") != std::string::npos);
       if (fault == Fault::race) {
-        CHECK(lines.count(found.earlier.line()) == 1);
+        CHECK(lines.count(found.earlier.line) == 1);
         CHECK(std::string(found.what())
-                  .find("wrong_kernels.hpp:" + std::to_string(found.earlier.line())) !=
+                  .find("wrong_kernels.hpp:" + std::to_string(found.earlier.line)) !=
               std::string::npos);
       }
-      CHECK(std::string(found.what())
-                .find("wrong_kernels.hpp:" + std::to_string(found.where.line())) == 0);
+      CHECK(
+          std::string(found.what()).find("wrong_kernels.hpp:" + std::to_string(found.where.line)) ==
+          0);
       CHECK(std::string(found.what()).find("wrong_kernel, block (") != std::string::npos);
       CHECK(found.thread >= 0);
       CHECK(found.thread < 64);

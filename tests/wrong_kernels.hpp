@@ -16,7 +16,7 @@ struct Wrong {
 /// `value`, having noted the line it stands in.
 template <class T>
 T blamed(const Wrong& a, T value, Where where = Where::current()) {
-  a.lines->insert(where.line());
+  a.lines->insert(where.line);
   return value;
 }
 

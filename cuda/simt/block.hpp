@@ -13,8 +13,6 @@
 
 namespace lazy::emulated {
 
-using Where = std::source_location;
-
 class Block {
  public:
   Block(const Launch& launch, Machine& machine, const std::function<void()>& thread);
@@ -75,7 +73,7 @@ class Block {
   };
   struct Logged {
     const char* file;
-    std::uint32_t line, column;
+    unsigned line;
     int lane, occurrence;
     std::size_t word;
   };

@@ -15,8 +15,8 @@ thread_local Block* running = nullptr;
 constexpr std::size_t word_size = 4;
 
 std::string line(Where where) {
-  const std::string file = where.file_name();
-  return file.substr(file.find_last_of('/') + 1) + ":" + std::to_string(where.line());
+  const std::string file = where.file;
+  return file.substr(file.find_last_of('/') + 1) + ":" + std::to_string(where.line);
 }
 
 std::string text(Dim d) {
@@ -127,7 +127,7 @@ void Block::fail(Fault fault, Where where, const std::string& what, Where earlie
 
 void Block::barrier(Where where) {
   if (at_barrier_ == 0) barrier_where_ = where;
-  if (where.line() != barrier_where_.line())
+  if (where.line != barrier_where_.line)
     fail(Fault::divergence, where,
          "it waits at a barrier while other threads of the block wait at the one in " +
              line(barrier_where_),
@@ -149,7 +149,7 @@ void Block::warp_barrier(Where where) {
 void Block::meet(const char* name, Where where) {
   Warp& warp = warps_[current_ / warp_size];
   if (warp.arrived == 0) warp.name = name, warp.where = where;
-  if (std::strcmp(name, warp.name) != 0 || where.line() != warp.where.line())
+  if (std::strcmp(name, warp.name) != 0 || where.line != warp.where.line)
     fail(Fault::divergence, where,
          std::string("it is at ") + name + " while other lanes of its warp are at " + warp.name +
              " in " + line(warp.where),
@@ -182,7 +182,7 @@ void Block::stuck() {
   const auto waiting = std::find_if(threads_.begin(), threads_.end(), waits);
   const Thread& blamed = **waiting;
   const auto elsewhere = std::find_if(threads_.begin(), threads_.end(), [&](const auto& t) {
-    return t->state != blamed.state || t->where.line() != blamed.where.line();
+    return t->state != blamed.state || t->where.line != blamed.where.line;
   });
   current_ = static_cast<int>(waiting - threads_.begin());
   std::string what = whereabouts(current_);
@@ -277,22 +277,19 @@ void Block::count_access(std::size_t byte, Where where) {
   const int lane = current_ % warp_size;
   int occurrence = 0;
   for (auto last = log.rbegin(); last != log.rend(); ++last)
-    if (last->lane == lane && last->line == where.line() && last->column == where.column() &&
-        last->file == where.file_name()) {
+    if (last->lane == lane && last->line == where.line && last->file == where.file) {
       occurrence = last->occurrence + 1;
       break;
     }
-  log.push_back(
-      {where.file_name(), where.line(), where.column(), lane, occurrence, byte / word_size});
+  log.push_back({where.file, where.line, lane, occurrence, byte / word_size});
 }
 
 void Block::count_wavefronts(int w) {
   auto& log = log_[w];
   if (log.empty()) return;
-  using Key = std::tuple<const char*, std::uint32_t, std::uint32_t, int>;
+  using Key = std::tuple<const char*, unsigned, int>;
   std::map<Key, std::vector<std::size_t>> instructions;
-  for (const Logged& l : log)
-    instructions[{l.file, l.line, l.column, l.occurrence}].push_back(l.word);
+  for (const Logged& l : log) instructions[{l.file, l.line, l.occurrence}].push_back(l.word);
   for (auto& [key, words] : instructions) {
     std::sort(words.begin(), words.end());
     words.erase(std::unique(words.begin(), words.end()),

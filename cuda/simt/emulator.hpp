@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <source_location>
 #include <stdexcept>
 #include <string>
 
@@ -57,11 +56,11 @@ struct KernelFault : std::runtime_error {
   std::string kernel;
   Dim block;
   int thread;
-  std::source_location where;    // what the thread was about to do
-  std::source_location earlier;  // the other side of a race; line 0 if there is none
+  Where where;    // what the thread was about to do
+  Where earlier;  // the other side of a race; line 0 if there is none
 
-  KernelFault(Fault fault, const Launch& launch, Dim block, int thread, std::source_location where,
-              const std::string& what, std::source_location earlier);
+  KernelFault(Fault fault, const Launch& launch, Dim block, int thread, Where where,
+              const std::string& what, Where earlier);
 };
 
 /// Runs `thread` once for each thread of the grid. Throws KernelFault at the first mistake, and

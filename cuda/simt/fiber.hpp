@@ -41,8 +41,8 @@ class Fiber {
   Context here_{}, resumer_{};
 
   // What AddressSanitizer wants to know of stacks; unused without it.
-  const void* resumers_stack_ = nullptr;
-  std::size_t resumers_stack_size_ = 0;
+  [[maybe_unused]] const void* resumers_stack_ = nullptr;
+  [[maybe_unused]] std::size_t resumers_stack_size_ = 0;
 };
 
 }  // namespace lazy::emulated

@@ -4,8 +4,9 @@
 
 #include <cstdint>
 #include <optional>
-#include <source_location>
 #include <vector>
+
+#include "cuda/simt/where.hpp"
 
 namespace lazy::emulated {
 
@@ -21,7 +22,7 @@ enum class Fault {
 /// One access to shared memory. Times count barriers: `block_time` those of the block (and starts
 /// of blocks), `warp_time` those of the thread's warp.
 struct Access {
-  std::source_location where;
+  Where where;
   std::uint32_t block_time = 0, warp_time = 0;  // block_time 0: never
   int thread = -1;
 };
