@@ -33,7 +33,7 @@ compile = MAKELEVEL=0 cmake --build $1 --parallel $(cores) --target $2 >&2
 comma := ,
 native = -DLAZY_NATIVE=ON
 bench_build = $(if $(PORTABLE),build/portable,build)
-checked = -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O2 -g1'
+checked = -DLAZY_CUDA=OFF -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O2 -g1'
 archer = $$(dirname "$$(readlink -f "$$(command -v clang++)")")/../lib/libarcher.so
 run = cd $1 && ctest --label-regex $2 --parallel $(cores) --output-on-failure --no-tests=error
 
@@ -74,12 +74,12 @@ inspect: given-text tool ## tables and report of the model in OUT, on TEXT
 compare: given-text tool ## train several kinds alike, one table: ATTENTION=lazy,softmax TEXT DATA PRESET STEPS SEED
 	@build/lazy compare $(call flag,TEXT,text) $(choices) $(call flag,ATTENTION,contenders) --out "$$OUT"
 bench: ready ## validate, then time against this machine's peak and PyTorch: PORTABLE=1 THREADS PEERS OUT
-	@$(call configure,$(bench_build),$(if $(PORTABLE),-DLAZY_TESTS=OFF,$(native)))
+	@$(call configure,$(bench_build),$(if $(PORTABLE),-DLAZY_TESTS=OFF -DLAZY_CUDA=OFF,$(native)))
 	@$(call compile,$(bench_build),lazy)
 	@$(bench_build)/lazy bench $(call flag,THREADS,threads) $(call flag,PEERS,peers) --out "$$OUT"
 
 test: build  ## the tests that everybody runs, in minutes
-	@$(call run,build,'quick|quality')
+	@$(call run,build,'quick|quality|kernels')
 test-full: build ## every test, the slow ones and the installed package too
 	@cd build && ctest --parallel $(cores) --output-on-failure --no-tests=error
 	@build/lazy_tests --durations yes '[full]'
@@ -97,9 +97,9 @@ chaos: tool  ## kill -9 while saving, KILLS times
 	@tests/chaos/run $(KILLS)
 mutants: ready ## break the sources, one patch at a time: the tests must notice
 	@tests/mutants/run $(MUTANTS)
-format:      ## clang-format over all C++
+format:      ## clang-format over all C++ and CUDA
 	@bash apps/setup.sh format
-	@git ls-files '*.cpp' '*.hpp' | tr '\n' '\0' | xargs -0 clang-format -i
+	@git ls-files '*.cpp' '*.hpp' '*.cu' 'cuda/*.h' | tr '\n' '\0' | xargs -0 clang-format -i
 install: tool ## the tool and the library into PREFIX (default /usr/local)
 	@cmake --install build --prefix "$${PREFIX:-/usr/local}"
 clean:       ## remove what was built; runs/ and data/ stay

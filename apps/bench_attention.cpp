@@ -12,7 +12,7 @@ namespace lazy {
 namespace {
 
 template <bool skip>
-constexpr Implementation<float> tiled_implementation{
+const Implementation<float> tiled_implementation{
     .name = "tiled",
     .forward =
         [](const AttentionShape& shape, const AttentionRule& rule, const AttentionInputs<float>& in,

@@ -27,7 +27,7 @@ struct AttendOptions {
   std::string in, out;
   std::string device = "cpu";
   std::optional<std::string> implementation, rung;
-  std::string precision = "float64";
+  std::optional<std::string> precision;  // absent: float64 on the cpu, float32 elsewhere
   std::string normalizer = "elastic";
   std::string divisor = "visible";
   std::optional<double> rope_base;  // absent: q and k are taken as they are
@@ -43,7 +43,8 @@ constexpr const char* layouts =
   lengths   [B]              I64: how many keys of each sequence are valid, all Tk if absent
   out, lse, weights          [B, Tq, H, D], [B, H, Tq], [B, H, Tq, Tk]
   d_q d_k d_v d_bias d_tau   as their tensors
-Numbers are F64 or F32, mixed as you like.)";
+Numbers are F64 or F32, mixed as you like. Answers are F64 at float64, else F32.
+--device emulated runs the CUDA kernels on the cpu, thread by thread; they compute the normalizers elastic and softmax.)";
 
 std::vector<std::string> implementation_names() {
   std::vector<std::string> names;
@@ -51,16 +52,26 @@ std::vector<std::string> implementation_names() {
   return names;
 }
 
+std::string precision(const AttendOptions& o) {
+  return o.precision.value_or(o.device == "cpu" ? "float64" : "float32");
+}
+
 void check_device(const AttendOptions& o) {
-  if (o.device == "cpu" && o.rung)
+  const bool cpu = o.device == "cpu";
+  if (cpu && o.rung)
     throw UserError("--rung " + *o.rung +
                     " names a kernel of the devices emulated and cuda, but --device is cpu; choose "
                     "with --implementation instead");
-  if (o.device != "cpu" && o.implementation)
+  if (!cpu && o.implementation)
     throw UserError("--implementation " + *o.implementation + " runs on the cpu, but --device is " +
                     o.device + "; leave one of the two out");
-  if (o.device != "cpu")
-    throw UserError("this build has no device " + o.device + "; use --device cpu");
+  if (cpu && precision(o).ends_with("float16"))
+    throw UserError("--precision " + precision(o) +
+                    " is a format of the devices emulated and cuda, but --device is cpu; use "
+                    "--precision float32");
+  if (!cpu && precision(o) == "float64")
+    throw UserError("--precision float64 is not what --device " + o.device +
+                    " computes in; use --precision float32 or --device cpu");
 }
 
 AttentionRule chosen_rule(const AttendOptions& o) {
@@ -98,7 +109,7 @@ void check_memory(const AttentionShape& s, const TensorFile& file, const AttendO
   const double inputs = (gradients ? 2 : 1) * rows * D + 2 * keys * D + bias;
   const double weights = o.weights ? rows * double(s.keys) : 0;
   const double results = rows * D + rows + weights + (gradients ? inputs - rows * D : 0);
-  const double item = o.precision == "float64" ? sizeof(double) : sizeof(float);
+  const double item = precision(o) == "float64" ? sizeof(double) : sizeof(float);
   const double needed = (inputs + 2 * results) * item, available = available_memory();
   if (needed > available)
     throw UserError(
@@ -157,17 +168,29 @@ AttentionGrads<T> new_grads(TensorFile& file, const AttentionShape& s, const Att
 }
 
 template <class T>
+Implementation<T> chosen_implementation(const AttentionShape& s, const AttendOptions& o) {
+  if constexpr (std::is_same_v<T, float>)
+    if (o.device != "cpu")
+      return kernel_implementation(s, {.device = o.device == "cuda" ? LAZY_CUDA : LAZY_EMULATED,
+                                       .rung = o.rung.value_or(""),
+                                       .type = precision(o) == "bfloat16"  ? LAZY_BFLOAT16
+                                               : precision(o) == "float16" ? LAZY_FLOAT16
+                                                                           : LAZY_FLOAT32});
+  const std::string name = o.implementation.value_or(implementations<T>[0].name);
+  return *std::find_if(implementations<T>.begin(), implementations<T>.end(),
+                       [&](const Implementation<T>& candidate) { return candidate.name == name; });
+}
+
+template <class T>
 TensorFile attend(const TensorFile& file, const AttentionShape& s, const AttentionRule& rule,
                   const AttendOptions& o) {
-  const std::string name = o.implementation.value_or(implementations<T>[0].name);
-  const Implementation<T>& implementation =
-      *std::find_if(implementations<T>.begin(), implementations<T>.end(),
-                    [&](const Implementation<T>& candidate) { return candidate.name == name; });
+  const Implementation<T> implementation = chosen_implementation<T>(s, o);
   AttentionProblem<T> problem = read_attention_problem<T>(file, rule);
   const AttentionInputs<T> in = problem.inputs();
   const bool gradients = file.tensors.count("d_out") > 0;
 
   TensorFile result;
+  result.metadata["implementation"] = implementation.name;
   const AttentionOutputs<T> out{
       .out = new_tensor<T>(result, "out", {s.batch, s.queries, s.heads, s.head_dim}),
       .lse = new_tensor<T>(result, "lse", {s.batch, s.heads, s.queries})};
@@ -212,14 +235,15 @@ void run(const AttendOptions& o) {
                         "an even one, since --rope-base rotates pairs", "leave out --rope-base");
   check_memory(shape, file, o);
 
-  TensorFile result = o.precision == "float64" ? attend<double>(file, shape, rule, o)
-                                               : attend<float>(file, shape, rule, o);
-  result.metadata = {{"implementation", o.implementation.value_or(implementations<double>[0].name)},
-                     {"precision", o.precision},
-                     {"normalizer", o.normalizer},
-                     {"divisor", o.divisor},
-                     {"rope_base", o.rope_base ? shortest(*o.rope_base) : "none"},
-                     {"version", first_line(version_text())}};
+  TensorFile result = precision(o) == "float64" ? attend<double>(file, shape, rule, o)
+                                                : attend<float>(file, shape, rule, o);
+  result.metadata.merge(std::map<std::string, std::string>{
+      {"device", o.device},
+      {"precision", precision(o)},
+      {"normalizer", o.normalizer},
+      {"divisor", o.divisor},
+      {"rope_base", o.rope_base ? shortest(*o.rope_base) : "none"},
+      {"version", first_line(version_text())}});
   write_safetensors(o.out, result);
   std::cout << o.out << ":";
   for (const auto& entry : result.tensors) std::cout << " " << entry.first;
@@ -243,7 +267,9 @@ void add_attend_command(CLI::App& app) {
   choice("--device", o->device, "Where to compute", {"cpu", "emulated", "cuda"});
   choice("--implementation", o->implementation, "Which of the cpu's ways", implementation_names());
   command->add_option("--rung", o->rung, "Which kernel of the devices emulated and cuda");
-  choice("--precision", o->precision, "To compute and answer in", {"float64", "float32"});
+  choice("--precision", o->precision,
+         "To compute in; float64 on the cpu and float32 elsewhere if not given",
+         {"float64", "float32", "bfloat16", "float16"});
   choice("--normalizer", o->normalizer, "How scores become weights",
          {"softmax", "softmax1", "sink", "sigmoid", "entmax15", "softpick", "elastic"});
   choice("--divisor", o->divisor, "Number of keys that tau is divided by", {"visible", "length"});

@@ -1,9 +1,12 @@
 #pragma once
 // The implementations of attention that `lazy attend` offers: one row each. The first is the
-// default.
+// default. Kernels make theirs from what is asked of them.
 
 #include <array>
+#include <functional>
+#include <string>
 
+#include "cuda/kernel_attention.hpp"
 #include "reference/oracle.hpp"
 #include "reference/tiled.hpp"
 
@@ -11,25 +14,28 @@ namespace lazy {
 
 template <class T>
 struct Implementation {
-  const char* name;
+  std::string name;
 
   /// Assigns `out`.
-  void (*forward)(const AttentionShape&, const AttentionRule&, const AttentionInputs<T>&,
-                  const AttentionOutputs<T>& out);
+  std::function<void(const AttentionShape&, const AttentionRule&, const AttentionInputs<T>&,
+                     const AttentionOutputs<T>& out)>
+      forward;
 
   /// Adds to `grads`, given what `forward` assigned and the loss's gradient dout [B, Tq, H, D].
-  void (*backward)(const AttentionShape&, const AttentionRule&, const AttentionInputs<T>&,
-                   const AttentionOutputs<T>& forward, const T* dout, const AttentionGrads<T>&);
+  std::function<void(const AttentionShape&, const AttentionRule&, const AttentionInputs<T>&,
+                     const AttentionOutputs<T>& forward, const T* dout, const AttentionGrads<T>&)>
+      backward;
 
   /// Assigns the weights [rows, Tk] of some query rows of one head, from this implementation's own
   /// scores, lse and gate.
-  void (*weights)(const AttentionShape&, const AttentionRule&, const AttentionInputs<T>&,
-                  const AttentionOutputs<T>& forward, Index b, Index head, Index first_row,
-                  Index rows, T* weights);
+  std::function<void(const AttentionShape&, const AttentionRule&, const AttentionInputs<T>&,
+                     const AttentionOutputs<T>& forward, Index b, Index head, Index first_row,
+                     Index rows, T* weights)>
+      weights;
 };
 
 template <class T>
-inline constexpr std::array implementations{
+inline const std::array implementations{
     Implementation<T>{
         .name = "oracle",
         .forward = oracle::attention_forward<T>,
@@ -60,5 +66,30 @@ inline constexpr std::array implementations{
         .weights = tiled::attention_weights<T>,
     },
 };
+
+/// A rung of the kernels. Throws std::invalid_argument if none computes this.
+inline Implementation<float> kernel_implementation(const AttentionShape& shape,
+                                                   const kernels::Options& o) {
+  return {
+      .name = kernels::chosen_rung(shape, o),
+      .forward =
+          [o](const AttentionShape& s, const AttentionRule& rule, const AttentionInputs<float>& in,
+              const AttentionOutputs<float>& out) {
+            kernels::attention_forward(s, rule, in, out, o);
+          },
+      .backward =
+          [o](const AttentionShape& s, const AttentionRule& rule, const AttentionInputs<float>& in,
+              const AttentionOutputs<float>&, const float* dout,
+              const AttentionGrads<float>& grads) {
+            kernels::attention_backward(s, rule, in, dout, grads, o);
+          },
+      .weights =
+          [o](const AttentionShape& s, const AttentionRule& rule, const AttentionInputs<float>& in,
+              const AttentionOutputs<float>& forward, Index b, Index head, Index first_row,
+              Index rows, float* weights) {
+            kernels::attention_weights(s, rule, in, forward, b, head, first_row, rows, weights, o);
+          },
+  };
+}
 
 }  // namespace lazy

@@ -80,17 +80,17 @@ void keep_worse(Comparison& worst, const std::vector<T>& got, const std::vector<
   if (!(c.error <= worst.error)) worst = c;
 }
 
-/// Errors of the plain loop in T, tensor by tensor: the worst over some orders of the head's
-/// components, which are one problem in exact arithmetic, so that a tensor of a few entries is not
-/// judged by one lucky rounding.
-template <class T>
-std::vector<Comparison> plain_errors(const Problem<T>& p) {
+/// Errors of a plain loop `attend`, whose numbers are T, tensor by tensor: the worst over some
+/// orders of the head's components, which are one problem in exact arithmetic, so that a tensor of
+/// a few entries is not judged by one lucky rounding.
+template <class T, class Attend>
+std::vector<Comparison> plain_errors(const Problem<T>& p, Attend&& attend) {
   std::vector<Comparison> errors(std::size(value_tensors<T>) + std::size(gradient_tensors<T>));
   const Index D = p.shape.head_dim;
   for (Index shift = 0; shift < std::min(D, plain_orders(p.shape.keys)); ++shift) {
     Problem<T> order = p;
     for (auto* x : {&order.q, &order.k, &order.v, &order.dout}) *x = turned(*x, D, shift);
-    const Answer<T> plain = scalar_attention(order);
+    const Answer<T> plain = attend(order);
     const auto gate = gate_of(plain);
     const Problem<double> exact = converted<double>(order);
     const Answer<double> truth = scalar_attention(exact);
@@ -106,21 +106,21 @@ std::vector<Comparison> plain_errors(const Problem<T>& p) {
   return errors;
 }
 
-/// Every tensor of `got`, computed in T, within twice (gradients: three times) the error of the
-/// plain loop in T. Gates may differ from float64's beside the kink only, and gradients are judged
-/// at their own gate.
+/// Every tensor of `got`, whose scores were computed in T, within twice (gradients: three times)
+/// the error `plain` plus one rounding, `epsilon`. Gates may differ from float64's beside the kink
+/// only, and gradients are judged at their own gate.
 template <class T>
-void check_low_precision(const Problem<T>& p, const Answer<T>& got) {
+void check_low_precision(const Problem<T>& p, const Answer<T>& got,
+                         const std::vector<Comparison>& plain, double epsilon) {
   const Problem<double> exact = converted<double>(p);
   const auto got_gate = gate_of(got);
   const Answer<double> truth = scalar_attention(exact);
   const Answer<double> truth_at_gate = scalar_attention(exact, got_gate.data());
-  const auto plain = plain_errors(p);
   auto plain_error = plain.begin();
   const auto check = [&](const AnswerTensor<T>& tensor, const std::vector<double>& expected,
                          double factor) {
     const Comparison c = compare(got.*tensor.values, expected);
-    const double budget = low_precision_budget<T>(*plain_error++, factor);
+    const double budget = low_precision_budget(*plain_error++, factor, epsilon);
     INFO(tensor.name << ": " << c.where << ", error " << c.error << ", budget " << budget);
     CHECK(within(c, budget));
   };
@@ -147,6 +147,13 @@ void check_low_precision(const Problem<T>& p, const Answer<T>& got) {
           CHECK(gate_may_differ<T>(margin, largest));
         }
       }
+}
+
+/// The same where everything is computed in T, and the plain loop too.
+template <class T>
+void check_low_precision(const Problem<T>& p, const Answer<T>& got) {
+  const auto attend = [](const Problem<T>& order) { return scalar_attention(order); };
+  check_low_precision(p, got, plain_errors(p, attend), double(std::numeric_limits<T>::epsilon()));
 }
 
 template <class F>

@@ -94,9 +94,12 @@ inline Index plain_orders(Index keys) {
 }
 
 /// `factor` times the plain loop's error plus one rounding of the largest value.
+inline double low_precision_budget(const Comparison& plain, double factor, double epsilon) {
+  return factor * plain.error + epsilon;
+}
 template <class T>
 double low_precision_budget(const Comparison& plain, double factor) {
-  return factor * plain.error + double(std::numeric_limits<T>::epsilon());
+  return low_precision_budget(plain, factor, double(std::numeric_limits<T>::epsilon()));
 }
 
 /// Whether a gate computed in T may differ from float64's, `margin` = n p + tau being the distance

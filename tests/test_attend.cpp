@@ -1,6 +1,7 @@
 // `lazy attend` gives the right answers: golden files and a second opinion, through the built tool.
 
 #include "tests/attend_tool.hpp"
+#include "tests/plain_16bit.hpp"
 
 using namespace lazy;
 using namespace lazy::test;
@@ -169,7 +170,8 @@ TEST_CASE("OUT says how it was made, and the same call gives the same bytes", "[
   CHECK(metadata.at("divisor") == "visible");
   CHECK(metadata.at("rope_base") == "500");
   CHECK(mentions(metadata.at("version"), "lazy "));
-  CHECK(metadata.size() == 6);
+  CHECK(metadata.at("device") == "cpu");
+  CHECK(metadata.size() == 7);
 
   for (const char* threads : {"1", "2", "5"}) {
     const auto again = folder.path / "again";
@@ -219,4 +221,38 @@ TEST_CASE("NaN poisons the rows that see it and no others", "[attend]") {
       if (t < 3) CHECK(got.out[at] == clean.out[at]);
       if (t >= 3) CHECK(std::isnan(got.out[at]));
     }
+}
+
+TEST_CASE("attend runs the CUDA kernels, emulated, by rung", "[attend][kernels]") {
+  const auto golden = std::filesystem::path(GOLDEN_DIR) / "padded_lengths.safetensors";
+  const TensorFile file = read_safetensors(golden);
+  const auto problem = problem_of<float>(file);
+  const auto check = [&](const Flags& rung, const std::string& name) {
+    Flags flags{"--weights", "--device", "emulated"};
+    flags.insert(flags.end(), rung.begin(), rung.end());
+    const TensorFile got = answered(file, flags);
+    CHECK(names_of(got) == answers);
+    CHECK(got.metadata.at("implementation") == name);
+    CHECK(got.metadata.at("device") == "emulated");
+    CHECK(got.metadata.at("precision") == "float32");
+    check_low_precision(problem, answer_of(problem, got));
+  };
+  check({"--rung", "v0"}, "v0");
+  check({}, "v1");
+}
+
+TEST_CASE("attend computes in 16-bit formats and answers in F32", "[attend][kernels]") {
+  const auto check = [](const std::string& format, auto number) {
+    using Format = decltype(number);
+    const auto problem = rounded_problem<Format>({{2, 40, 40, 4, 2, 32, 12}, {}, {-1, 0.3}});
+    const TensorFile got =
+        answered(file_of(problem), {"--weights", "--device", "emulated", "--precision", format});
+    CHECK(names_of(got) == answers);
+    for (const auto& entry : got.tensors) CHECK(entry.second.dtype == "F32");
+    CHECK(got.metadata.at("implementation") == "v2");
+    CHECK(got.metadata.at("precision") == format);
+    check_16bit<Format>(problem, answer_of(problem, got));
+  };
+  check("bfloat16", BFloat16());
+  check("float16", Float16());
 }

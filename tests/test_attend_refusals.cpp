@@ -120,14 +120,18 @@ TEST_CASE("flags that make no sense, alone or together, are refused", "[attend]"
   const auto refuses = [&](const Flags& flags, const std::vector<std::string>& parts) {
     check_file_refused(file, flags, parts);
   };
-  refuses({"--device", "cuda"}, {"this build has no device cuda"});
-  refuses({"--device", "emulated"}, {"this build has no device emulated"});
-  refuses({"--device", "emulated", "--rung", "1"}, {"this build has no device emulated"});
+  refuses({"--device", "emulated", "--rung", "v9"}, {"no rung v9", "v0", "v1"});
+  refuses({"--device", "emulated", "--rung", "v1", "--precision", "bfloat16"},
+          {"v1", "bfloat16", "float32"});
+  refuses({"--device", "emulated", "--precision", "float64"}, {"float64", "emulated", "float32"});
+  refuses({"--device", "cuda", "--precision", "float64"}, {"float64", "cuda", "float32"});
+  refuses({"--device", "emulated", "--normalizer", "sigmoid"}, {"elastic and softmax", "cpu"});
   refuses({"--device", "tpu"}, {"--device", "tpu", "cpu"});
   refuses({"--device", "cuda", "--implementation", "oracle"}, {"oracle", "cuda", "leave one"});
   refuses({"--rung", "1"}, {"--rung 1", "--device is cpu", "--implementation"});
   refuses({"--implementation", "orakle"}, {"--implementation", "orakle", "oracle"});
-  refuses({"--precision", "float16"}, {"--precision", "float16", "float32"});
+  refuses({"--precision", "float16"}, {"--precision float16", "--device is cpu", "float32"});
+  refuses({"--precision", "float8"}, {"--precision", "float8", "float32"});
   refuses({"--normalizer", "hardmax"}, {"--normalizer", "hardmax", "softmax"});
   refuses({"--divisor", "keys"}, {"--divisor", "keys", "visible"});
   refuses({"--divisor", "length", "--normalizer", "softmax"}, {"--divisor length", "softmax"});

@@ -1,0 +1,178 @@
+// The C interface: checks what it is given, finds the rung, turns exceptions into a text.
+
+#include "cuda/lazy_attention.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "cuda/ladder.hpp"
+
+namespace lazy {
+namespace {
+
+thread_local std::string last_error;
+
+[[noreturn]] void fail(const std::string& what) {
+  throw std::invalid_argument("lazy_attention: " + what);
+}
+
+std::span<const Rung> ladder(LazyDevice device) {
+  if (device == LAZY_EMULATED) return emulated::ladder();
+#if defined(LAZY_WITH_CUDA)
+  if (device == LAZY_CUDA) return cuda::ladder();
+#endif
+  fail("this build has no CUDA: it was made without nvcc; use the device emulated");
+}
+
+const char* name(LazyType type) {
+  return type == LAZY_FLOAT32 ? "float32" : type == LAZY_BFLOAT16 ? "bfloat16" : "float16";
+}
+
+const Rung& find_rung(const LazyAttention& a) {
+  const auto rungs = ladder(a.device);
+  const std::string wanted = std::string(name(a.type)) + " with D = " + std::to_string(a.head_dim);
+  if (!a.rung) {
+    for (auto rung = rungs.rbegin(); rung != rungs.rend(); ++rung)
+      if (rung->supports(a.type, a.head_dim)) return *rung;
+    fail("no rung computes " + wanted + "; try float32");
+  }
+  std::string names;
+  for (const Rung& rung : rungs) {
+    if (std::string(rung.name) == a.rung) {
+      if (rung.supports(a.type, a.head_dim)) return rung;
+      fail("rung " + std::string(rung.name) + " does not compute " + wanted + ", it takes " +
+           rung.requirement + "; leave the choice of the rung open");
+    }
+    names += std::string(names.empty() ? "" : ", ") + rung.name;
+  }
+  fail("there is no rung " + std::string(a.rung) + "; there are " + names);
+}
+
+void check_sizes(const LazyAttention& a) {
+  const auto text = [](int64_t n) { return std::to_string(n); };
+  const auto within = [&](const char* what, int64_t n, int64_t low, int64_t high) {
+    if (n < low || n > high)
+      fail(std::string(what) + " is " + text(n) + ", must be between " + text(low) + " and " +
+           text(high));
+  };
+  constexpr int64_t grid = 65535, index = int64_t(1) << 30;
+  within("batch", a.batch, 0, grid);
+  within("keys", a.keys, 0, index);
+  within("queries", a.queries, 0, a.keys);
+  within("heads", a.heads, 1, grid);
+  within("kv_heads", a.kv_heads, 1, a.heads);
+  within("head_dim", a.head_dim, 1, index);
+  within("window", a.window, 0, index);
+  if (a.heads % a.kv_heads != 0)
+    fail("heads (" + text(a.heads) + ") must be a multiple of kv_heads (" + text(a.kv_heads) + ")");
+}
+
+void check_given(const char* name, const void* pointer) {
+  if (!pointer) fail(std::string(name) + " is null");
+}
+
+void check_inputs(const LazyAttention& a, const LazyInputs& in) {
+  check_given("q", in.q);
+  check_given("k", in.k);
+  check_given("v", in.v);
+  if (a.window > 0) check_given("bias", in.bias);
+}
+
+bool is_empty(const LazyAttention& a) {
+  return a.batch == 0 || a.queries == 0;
+}
+
+template <class F>
+int guarded(const LazyAttention* a, F&& f) {
+  try {
+    check_given("attention", a);
+    check_sizes(*a);
+    f(find_rung(*a));
+    return LAZY_OK;
+  } catch (const std::invalid_argument& error) {
+    last_error = error.what();
+    return LAZY_REFUSED;
+  } catch (const std::exception& error) {
+    last_error = error.what();
+    return LAZY_FAILED;
+  }
+}
+
+}  // namespace
+}  // namespace lazy
+
+using namespace lazy;
+
+const char* lazy_attention_rung(const LazyAttention* a) {
+  const char* name = nullptr;
+  guarded(a, [&](const Rung& rung) { name = rung.name; });
+  return name;
+}
+
+int lazy_attention_sizes(const LazyAttention* a, LazySizes* sizes) {
+  return guarded(a, [&](const Rung& rung) {
+    check_given("sizes", sizes);
+    *sizes = rung.sizes(*a);
+  });
+}
+
+int lazy_attention_forward(const LazyAttention* a, const LazyInputs* in, const LazyOutputs* out,
+                           void* workspace, void* stream) {
+  return guarded(a, [&](const Rung& rung) {
+    if (is_empty(*a)) return;
+    check_given("in", in);
+    check_given("out", out);
+    check_inputs(*a, *in);
+    check_given("out", out->out);
+    check_given("lse", out->lse);
+    if (rung.sizes(*a).forward_workspace > 0) check_given("workspace", workspace);
+    rung.forward(*a, *in, *out, workspace, stream);
+  });
+}
+
+int lazy_attention_backward(const LazyAttention* a, const LazyInputs* in,
+                            const LazyOutputs* forward, const void* dout, const LazyGrads* grads,
+                            void* workspace, void* stream) {
+  return guarded(a, [&](const Rung& rung) {
+    if (is_empty(*a)) return;
+    check_given("in", in);
+    check_given("forward", forward);
+    check_given("grads", grads);
+    check_inputs(*a, *in);
+    check_given("out", forward->out);
+    check_given("lse", forward->lse);
+    check_given("dout", dout);
+    check_given("dq", grads->dq);
+    check_given("dk", grads->dk);
+    check_given("dv", grads->dv);
+    if (a->window > 0) check_given("dbias", grads->dbias);
+    if (in->tau) check_given("dtau", grads->dtau);
+    const LazySizes sizes = rung.sizes(*a);
+    if (sizes.needs_mean_live_value) check_given("mean_live_value", forward->mean_live_value);
+    if (sizes.backward_workspace > 0) check_given("workspace", workspace);
+    rung.backward(*a, *in, *forward, dout, *grads, workspace, stream);
+  });
+}
+
+int lazy_attention_weights(const LazyAttention* a, const LazyInputs* in, const float* lse,
+                           int64_t batch, int64_t head, int64_t first_row, int64_t rows,
+                           float* weights, void* stream) {
+  return guarded(a, [&](const Rung& rung) {
+    if (is_empty(*a) || rows == 0) return;
+    check_given("in", in);
+    check_inputs(*a, *in);
+    check_given("lse", lse);
+    check_given("weights", weights);
+    if (batch < 0 || batch >= a->batch || head < 0 || head >= a->heads || first_row < 0 ||
+        rows < 0 || first_row + rows > a->queries)
+      fail("rows " + std::to_string(first_row) + " to " + std::to_string(first_row + rows) +
+           " of head " + std::to_string(head) + " of sequence " + std::to_string(batch) +
+           " are not all there");
+    rung.weights(*a, *in, lse, batch, head, first_row, rows, weights, stream);
+  });
+}
+
+const char* lazy_attention_error(void) {
+  return last_error.c_str();
+}

@@ -1,0 +1,137 @@
+// The compiled kernels against tests/kernel_budgets.tsv: registers, stack, spills, and as many
+// products of matrices as the algorithm has. Without nvcc there is nothing to read, and a line says
+// so. `lazy_tests "[print-budgets]"` prints the table of this build.
+
+#include <algorithm>
+#include <iostream>
+#include <set>
+#include <sstream>
+
+#include "tests/catch.hpp"
+#include "tests/cubin.hpp"
+
+using namespace lazy::test;
+
+namespace {
+
+#if defined(LAZY_CUBINS)
+const char* const cubins = LAZY_CUBINS;
+const std::string nvcc_version = LAZY_NVCC_VERSION;
+#else
+const char* const cubins = nullptr;
+const std::string nvcc_version;
+#endif
+
+struct Row {
+  std::string nvcc, architecture;
+  KernelCode code;
+};
+
+std::string key(const Row& row) {
+  return "sm_" + row.architecture + " " + row.code.name;
+}
+
+std::vector<Row> compiled() {
+  std::vector<Row> rows;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(cubins)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.path().extension() != ".cubin") continue;
+    const int architecture = std::stoi(name.substr(name.find("compute_") + 8));
+    for (const KernelCode& code : read_cubin(entry.path()))
+      rows.push_back({nvcc_version, std::to_string(architecture), code});
+  }
+  std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
+    return std::pair(std::stoi(a.architecture), a.code.name) <
+           std::pair(std::stoi(b.architecture), b.code.name);
+  });
+  return rows;
+}
+
+std::vector<Row> table() {
+  std::ifstream file(KERNEL_BUDGETS);
+  std::vector<Row> rows;
+  for (std::string line; std::getline(file, line);) {
+    if (line.empty() || line[0] == '#') continue;
+    Row row;
+    std::istringstream words(line);
+    words >> row.nvcc >> row.architecture >> row.code.name >> row.code.registers >>
+        row.code.stack_bytes >> row.code.local_accesses >> row.code.products;
+    REQUIRE(words);
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+/// Instructions that multiply 16 x 16 by 16 x 8 in a tensor kernel, counted from the algorithm: a
+/// product of 16 rows with `columns` over D components takes columns / 8 x D / 16.
+int products_of(const std::string& name) {
+  if (name.rfind("v2_", 0) != 0 || name.rfind("v2_delta", 0) == 0) return 0;
+  const std::size_t begin = name.find(',') + 1;
+  const int D = std::stoi(name.substr(begin)), columns = D == 128 ? 32 : 64;
+  const int product = columns / 8 * D / 16;
+  if (name.rfind("v2_weights", 0) == 0) return product;             // S
+  if (name.rfind("v2_query_gradient", 0) == 0) return 3 * product;  // S, dA, dQ
+  if (name.rfind("v2_key_gradients", 0) == 0) return 4 * product;   // S, dA, dV, dK
+  return name.find("true") != std::string::npos ? 4 * product       // S, S, O, mean live value
+                                                : 3 * product;
+}
+
+}  // namespace
+
+TEST_CASE("no kernel takes more than its budget", "[kernels]") {
+  if (!cubins) {
+    WARN("skipped: no nvcc, no compiled kernels");
+    return;
+  }
+  const auto budgets = table(), kernels = compiled();
+  CHECK(!kernels.empty());
+  std::set<std::string> architectures;
+  for (const Row& row : kernels) {
+    architectures.insert(row.architecture);
+    const KernelCode& code = row.code;
+    INFO("nvcc " << row.nvcc << ", " << key(row));
+    CHECK(code.registers > 0);
+    const auto budget = std::find_if(budgets.begin(), budgets.end(), [&](const Row& candidate) {
+      return candidate.nvcc == row.nvcc && key(candidate) == key(row);
+    });
+    if (budget != budgets.end()) {
+      CHECK(code.registers <= budget->code.registers);
+      CHECK(code.stack_bytes <= budget->code.stack_bytes);
+      CHECK(code.local_accesses <= budget->code.local_accesses);
+      CHECK(code.products == budget->code.products);
+      continue;
+    }
+    // Another compiler: it may take more registers, but not spill what did not spill.
+    const bool known = std::any_of(budgets.begin(), budgets.end(),
+                                   [&](const Row& b) { return b.nvcc == row.nvcc; });
+    CHECK(!known);  // a kernel without a row
+    const auto other = std::find_if(budgets.begin(), budgets.end(),
+                                    [&](const Row& b) { return key(b) == key(row); });
+    if (other == budgets.end()) continue;
+    if (code.registers != other->code.registers)
+      WARN(key(row) << ": " << code.registers << " registers with nvcc " << row.nvcc << ", "
+                    << other->code.registers << " with " << other->nvcc);
+    if (other->code.local_accesses == 0) CHECK(code.local_accesses == 0);
+  }
+  std::set<std::string> missing;
+  for (const Row& row : budgets)
+    if (!architectures.count(row.architecture)) missing.insert("sm_" + row.architecture);
+  for (const std::string& architecture : missing)
+    WARN("not compiled for " << architecture << ": its budgets are not checked");
+}
+
+TEST_CASE("tensor kernels multiply as often as the algorithm says", "[kernels]") {
+  if (!cubins) return;
+  for (const Row& row : compiled()) {
+    INFO(key(row));
+    CHECK(row.code.products == products_of(row.code.name));
+  }
+}
+
+TEST_CASE("the table of budgets of this build", "[.][print-budgets]") {
+  std::cout << "# nvcc\tsm\tkernel\tregisters\tstack bytes\tlocal loads and stores\tproducts\n";
+  for (const Row& row : compiled())
+    std::cout << row.nvcc << "\t" << row.architecture << "\t" << row.code.name << "\t"
+              << row.code.registers << "\t" << row.code.stack_bytes << "\t"
+              << row.code.local_accesses << "\t" << row.code.products << "\n";
+}
