@@ -215,9 +215,10 @@ template <class T>
           exponential<T>(load(block.reference + v), load(row_lse + v)) * load(keys_share + v));
 }
 
-/// P and A of the v-th vector of queries at one key of `tile`, from exp(S - reference). In the
-/// diagonal tile P is at most 1, so that a row with a single key has exactly 1, the kink of tau =
-/// -1, and A is 0 where the key is hidden; P is 0 there anyway.
+/// P and A of the v-th vector of queries at one key of `tile`, from exp(S - reference). P is at
+/// most 1; without that bound the compiler would fuse the product with the offset where nothing
+/// lies between them, and the gates of forward and backward would differ in a last bit. In the
+/// diagonal tile A is 0 where the key is hidden; P is 0 there anyway.
 template <class T, bool diagonal>
 struct Weights {
   Vector<T> scale, offset, lane;
@@ -228,9 +229,7 @@ struct Weights {
         lane(simd::lane_numbers<T>() + T(v * lanes<T>)) {}
 
   Vector<T> P(Vector<T> exponential) const {
-    const Vector<T> p = exponential * scale;
-    if constexpr (diagonal) return simd::min(p, simd::broadcast(T(1)));
-    return p;
+    return simd::min(exponential * scale, simd::broadcast(T(1)));
   }
   Vector<T> A(Vector<T> P, Index j) const {
     const Vector<T> a = elastic_weight(P, offset);
