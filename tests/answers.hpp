@@ -81,15 +81,16 @@ void keep_worse(Comparison& worst, const std::vector<T>& got, const std::vector<
 }
 
 /// Errors of a plain loop `attend`, whose numbers are T, tensor by tensor: the worst over some
-/// orders of the head's components, which are one problem in exact arithmetic, so that a tensor of
-/// a few entries is not judged by one lucky rounding.
+/// orders of the head's components, which are one problem in exact arithmetic, and queries that
+/// differ by a few roundings, so that a tensor of a few entries is not judged by one lucky rounding.
 template <class T, class Attend>
 std::vector<Comparison> plain_errors(const Problem<T>& p, Attend&& attend) {
   std::vector<Comparison> errors(std::size(value_tensors<T>) + std::size(gradient_tensors<T>));
   const Index D = p.shape.head_dim;
-  for (Index shift = 0; shift < std::min(D, plain_orders(p.shape.keys)); ++shift) {
+  for (Index n = 0; n < plain_orders(p.shape.keys); ++n) {
     Problem<T> order = p;
-    for (auto* x : {&order.q, &order.k, &order.v, &order.dout}) *x = turned(*x, D, shift);
+    for (auto* x : {&order.q, &order.k, &order.v, &order.dout}) *x = turned(*x, D, n % D);
+    for (T& x : order.q) x *= 1 + T(n / D) * std::numeric_limits<T>::epsilon();
     const Answer<T> plain = attend(order);
     const auto gate = gate_of(plain);
     const Problem<double> exact = converted<double>(order);

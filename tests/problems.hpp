@@ -209,9 +209,11 @@ inline std::vector<Recipe> tile_edge_recipes() {
       r.lengths = lengths[turn % 5];
       r.seed = 2000 + turn;
       recipes.push_back(r);
-      r.rule = {all_normalizers[turn % 3], Divisor::visible};
-      recipes.push_back(r);
-      r.rule = {Normalizer::elastic, Divisor::length};
+      const AttentionRule others[] = {{Normalizer::softmax, Divisor::visible},
+                                      {Normalizer::elastic, Divisor::length},
+                                      {Normalizer::softmax1, Divisor::visible},
+                                      {Normalizer::sink, Divisor::visible}};
+      r.rule = others[turn / 3 % 4];
       recipes.push_back(r);
       ++turn;
     }

@@ -8,16 +8,22 @@ using namespace lazy::test;
 
 namespace {
 
-void check_second_opinion(const Implementation<double>& how, const Recipe& recipe) {
-  INFO(how.name << ": " << describe(recipe));
-  const auto p = make_problem<double>(recipe);
+void check_against_loops(const Implementation<double>& how, const Problem<double>& p) {
+  INFO(how.name << ": " << describe(p.recipe));
   check_same(attention(how, p), scalar_attention(p), score_budget(largest_score(p)));
 }
 
-void check_float(const Implementation<float>& how, const Recipe& recipe) {
-  INFO(how.name << ": " << describe(recipe));
-  const auto p = make_problem<float>(recipe);
+void check_against_loops(const Implementation<float>& how, const Problem<float>& p) {
+  INFO(how.name << ": " << describe(p.recipe));
   check_low_precision(p, attention(how, p));
+}
+
+void check_second_opinion(const Implementation<double>& how, const Recipe& recipe) {
+  check_against_loops(how, make_problem<double>(recipe));
+}
+
+void check_float(const Implementation<float>& how, const Recipe& recipe) {
+  check_against_loops(how, make_problem<float>(recipe));
 }
 
 // The oracle's gradients with `gate` [B, H, Tq, Tk] in place of its own.
@@ -25,6 +31,22 @@ Answer<double> at_gate(const Problem<double>& p, const std::vector<std::uint8_t>
   Answer<double> a = attention_values(implementations<double>[0], p);
   oracle::attention_backward(p.shape, p.rule, p.inputs(), p.dout.data(), a.grads(), gate.data());
   return a;
+}
+
+template <class T>
+void check_rise(const Implementation<T>& how, Normalizer rule) {
+  const double range = std::log(double(std::numeric_limits<T>::max()));  // 88.7 or 709.8
+  const Index keys = 70;
+  for (const double rise :
+       {0.4 * range, 0.49 * range, 0.51 * range, 0.7 * range, 0.89 * range, 0.91 * range,
+        range - 2.0, range - 1.0, range - 0.3, range + 0.3, range + 3.0, 2.0 * range, 10.0 * range})
+    for (const Index far : {50, 10}) {  // in another tile, in the tile of the diagonal
+      auto p = make_problem<T>({{1, keys, keys, 2, 1, 4, keys}, {rule}, {-1, -0.3}});
+      for (Index h = 0; h < 2; ++h)
+        for (Index d = far; d < keys; ++d) p.bias[h * keys + d] += T(rise);
+      INFO("scores rise by " << rise << " from distance " << far);
+      check_against_loops(how, p);
+    }
 }
 
 }  // namespace
@@ -62,17 +84,53 @@ TEST_CASE("every implementation agrees with scalar loops for scores of ten thous
       check_second_opinion(how, {{2, 21, 21, 2, 1, 16, 7}, {rule}, {-1, 0.5}, {21, 9}, 60, seed});
 }
 
-TEST_CASE("every implementation bears scores of ten thousand that are close to each other",
-          "[attention]") {
-  for (const double size : {-1e4, 1e4})
-    for (const Index T : {20, 70}) {
-      const Recipe recipe{{2, T, T, 2, 1, 4, 7}, {}, {-1, -0.3}, {T, 9}, 1, std::uint64_t(T)};
-      INFO(describe(recipe) << ", scores near " << size);
-      const auto p = shifted_scores(make_problem<double>(recipe), size);
-      const auto& how = each_implementation<double>();
-      INFO(how.name);
-      check_same(attention(how, p), scalar_attention(p), score_budget(largest_score(p)));
+TEMPLATE_TEST_CASE("every implementation bears large scores that are close to each other",
+                   "[attention]", double, float) {
+  const auto& how = each_implementation<TestType>();
+  for (const double size : {-1e4, -100.0, 100.0, 1e4})
+    for (const Index T : {20, 70})
+      for (const std::uint64_t seed : {1, 2}) {
+        const Recipe recipe{{2, T, T, 2, 1, 4, 7}, {}, {-1, -0.3}, {T, 9}, 1, seed};
+        INFO("scores near " << size);
+        check_against_loops(how, shifted_scores(make_problem<TestType>(recipe), size));
+      }
+}
+
+TEST_CASE("an extra score may lie far above or below the others", "[attention]") {
+  const auto& how = each_implementation<double>();
+  for (const double size : {-500.0, -85.0, -42.0, 42.0, 85.0, 500.0})
+    for (const Index queries : {70, 3}) {
+      const Recipe recipe{{2, queries, 70, 2, 1, 4, 7}, {Normalizer::softmax1}};
+      INFO("extra score " << size << " below the others");
+      check_against_loops(how, shifted_scores(make_problem<double>(recipe), size));
+      auto p = make_problem<double>(recipe);
+      p.rule.normalizer = Normalizer::sink;
+      p.sink = {-size, 1};
+      check_against_loops(how, p);
     }
+}
+
+TEST_CASE("scores may rise away from the diagonal by more than an exponential can hold",
+          "[attention]") {
+  for (const Normalizer rule :
+       {Normalizer::elastic, Normalizer::softmax, Normalizer::softmax1, Normalizer::sink})
+    for (const auto& how : implementations<double>) check_rise(how, rule);
+  for (const auto& how : implementations<float>) check_rise(how, Normalizer::elastic);
+}
+
+TEMPLATE_TEST_CASE("a steep bias that the scores cancel leaves no trace", "[attention]", double,
+                   float) {
+  const auto& how = each_implementation<TestType>();
+  const Index T = 70;
+  const TestType slope = 32;  // 48 keys away: beyond what an exponential can hold
+  auto p = make_problem<TestType>({{1, T, T, 1, 1, 4, T}, {}, {-0.3}});
+  for (Index t = 0; t < T; ++t) {  // q.k / 2 = -slope (i - j) + the rest
+    p.q[t * 4] = -2 * slope * TestType(t), p.k[t * 4] = 1;
+    p.q[t * 4 + 1] = 2 * slope, p.k[t * 4 + 1] = TestType(t);
+    p.bias[t] += slope * TestType(t);
+  }
+  INFO(how.name);
+  check_against_loops(how, p);
 }
 
 TEST_CASE("in float no implementation errs more than twice as much as the plain float loop",
@@ -80,6 +138,11 @@ TEST_CASE("in float no implementation errs more than twice as much as the plain 
   const auto& how = each_implementation<float>();
   for (const Recipe& recipe : awkward_recipes())
     if (recipe.shape.keys <= 65) check_float(how, recipe);
+}
+
+TEST_CASE("in float every implementation stays within its budget at the edges of tiles",
+          "[attention]") {
+  const auto& how = each_implementation<float>();
   for (const Recipe& recipe : tile_edge_recipes()) check_float(how, recipe);
 }
 

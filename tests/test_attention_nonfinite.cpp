@@ -324,3 +324,25 @@ TEST_CASE("a poisoned call leaves nothing behind for the next", "[nonfinite]") {
     check_same(attention(how, p), before, 0);
   }
 }
+
+TEST_CASE("values of dead keys are not read when decoding", "[nonfinite]") {
+  const auto& how = each_implementation<double>();
+  for (const Index queries : {1, 4, 5})
+    for (const Index D : {8, 7}) {
+      auto p = make_problem<double>({{1, queries, 200, 2, 2, D, 20}, {}, {-1}});
+      INFO(how.name << ": " << describe(p.recipe));
+      const auto clean = attention_values(how, p);
+      Index unread = 0;
+      for (Index h = 0; h < 2; ++h)
+        for (Index j = 0; j < 200; ++j) {
+          bool live = false;
+          for (Index t = 0; t < queries; ++t)
+            live |= clean.weights[weight_offset(p.shape, 0, h, t) + j] != 0;
+          if (live) continue;
+          ++unread;
+          std::fill_n(p.v.begin() + key_offset(p.shape, 0, j, h), D, nan_value);
+        }
+      CHECK(unread > 20);
+      check_near(attention_values(how, p).out, clean.out);
+    }
+}

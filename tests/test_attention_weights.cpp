@@ -112,8 +112,8 @@ TEMPLATE_TEST_CASE("at tau = -1 the first row is exactly dead", "[properties]", 
   const auto& how = each_implementation<TestType>();
   for (const double sharpness : {0.01, 1.0, 7.0, 60.0})
     for (std::uint64_t seed = 1; seed <= 20; ++seed) {
-      auto p = make_problem<TestType>(
-          {{2, 3, 3, 2, 1, 5, std::int64_t(seed % 3)}, {}, {-1}, {1, 3}, sharpness, seed});
+      const Index D = seed % 2 ? 5 : 16, W = seed % 3;
+      auto p = make_problem<TestType>({{2, 3, 3, 2, 1, D, W}, {}, {-1}, {1, 3}, sharpness, seed});
       INFO(how.name << ": " << describe(p.recipe));
       for (Index b = 0; b < 2; ++b)  // only the first rows have a loss
         std::fill(p.dout.begin() + query_offset(p.shape, b, 1, 0),
@@ -122,7 +122,7 @@ TEMPLATE_TEST_CASE("at tau = -1 the first row is exactly dead", "[properties]", 
       for_each_row(p.shape, [&](Index b, Index h, Index t) {
         if (t > 0) return;
         CHECK(a.weights[weight_offset(p.shape, b, h, 0)] == 0);
-        for (Index d = 0; d < 5; ++d) CHECK(a.out[query_offset(p.shape, b, 0, h) + d] == 0);
+        for (Index d = 0; d < D; ++d) CHECK(a.out[query_offset(p.shape, b, 0, h) + d] == 0);
       });
       for (const auto& tensor : gradient_tensors<TestType>)
         for (const TestType g : a.*tensor.values) CHECK(g == 0);
@@ -138,6 +138,23 @@ TEST_CASE("below tau = -1 a uniform row is dead and gives no gradient to anythin
     for (const double x : a.out) CHECK(x == 0);
     for (const auto& tensor : gradient_tensors<double>)
       for (const double g : a.*tensor.values) CHECK(g == 0);
+  }
+}
+
+TEMPLATE_TEST_CASE("a head whose tau outweighs any probability is dead, its neighbors are not",
+                   "[properties]", double, float) {
+  const auto& how = each_implementation<TestType>();
+  for (const Index queries : {100, 3}) {
+    const auto p = make_problem<TestType>({{2, queries, 100, 2, 1, 8, 30}, {}, {-1000, -0.5}});
+    INFO(how.name << ": " << describe(p.recipe));
+    const auto a = attention(how, p);
+    for_each_row(p.shape, [&](Index b, Index h, Index t) {
+      const std::size_t row = query_offset(p.shape, b, t, h);
+      CHECK((a.out[row] == 0) == (h == 0));
+      CHECK((a.dq[row] == 0) == (h == 0 || visible_keys(p.shape, 100, t) == 1));
+    });
+    CHECK((a.dtau[0] == 0 && a.dtau[1] != 0));
+    CHECK(std::count(a.dbias.begin(), a.dbias.end(), TestType(0)) == 30);
   }
 }
 

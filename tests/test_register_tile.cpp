@@ -72,6 +72,26 @@ TEMPLATE_TEST_CASE("2^x grows with x, so that a tile's largest score has its lar
   }
 }
 
+TEMPLATE_TEST_CASE("e^x is as right as the rounding of x log2 e allows", "[tiles]", float, double) {
+  using Limits = std::numeric_limits<TestType>;
+  const auto exp_of = [](TestType x) { return simd::exp<TestType>(simd::broadcast(x))[0]; };
+  const double low = std::log(double(Limits::min())), high = std::log(double(Limits::max()));
+  Index wrong = 0;
+  for (double x = low + 1; x < high - 1; x += (high - low) / 100'003) {
+    const TestType input = TestType(x);
+    const long double exact = std::exp((long double)(input));
+    const double ulps = std::abs(double((exp_of(input) - exact) / exact)) / Limits::epsilon();
+    wrong += !(ulps <= exp2_ulps + std::abs(x));
+  }
+  CHECK(wrong == 0);
+  CHECK(exp_of(0) == 1);
+  for (const double beyond : {1.01 * high, 2 * high, 1e30, double(Limits::infinity())})
+    CHECK(exp_of(TestType(beyond)) == Limits::infinity());
+  for (const double below : {1.01 * low, 2 * low, -1e30, -double(Limits::infinity())})
+    CHECK(exp_of(TestType(below)) == 0);
+  CHECK(std::isnan(exp_of(Limits::quiet_NaN())));
+}
+
 TEMPLATE_TEST_CASE("vectors do what their names say", "[tiles]", float, double) {
   constexpr int L = simd::lanes<TestType>;
   std::vector<TestType> x = normals<TestType>(L + 1, 1), y = normals<TestType>(L + 1, 2);
