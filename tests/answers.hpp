@@ -82,7 +82,8 @@ void keep_worse(Comparison& worst, const std::vector<T>& got, const std::vector<
 
 /// Errors of a plain loop `attend`, whose numbers are T, tensor by tensor: the worst over some
 /// orders of the head's components, which are one problem in exact arithmetic, and queries that
-/// differ by a few roundings, so that a tensor of a few entries is not judged by one lucky rounding.
+/// differ by a few roundings, so that a tensor of a few entries is not judged by one lucky
+/// rounding.
 template <class T, class Attend>
 std::vector<Comparison> plain_errors(const Problem<T>& p, Attend&& attend) {
   std::vector<Comparison> errors(std::size(value_tensors<T>) + std::size(gradient_tensors<T>));
