@@ -85,8 +85,6 @@ TEMPLATE_TEST_CASE("e^x is as right as the rounding of x log2 e allows", "[tiles
   }
   CHECK(wrong == 0);
   CHECK(exp_of(0) == 1);
-  for (const double beyond : {1.01 * high, 2 * high, 1e30, double(Limits::infinity())})
-    CHECK(exp_of(TestType(beyond)) == Limits::infinity());
   for (const double below : {1.01 * low, 2 * low, -1e30, -double(Limits::infinity())})
     CHECK(exp_of(TestType(below)) == 0);
   CHECK(std::isnan(exp_of(Limits::quiet_NaN())));
