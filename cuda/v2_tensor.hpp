@@ -154,17 +154,16 @@ inline constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
 /// The bias that the sums of a tile's diagonals start with: slice[i] = sqrt(D) b[first + i]. A
 /// thread has one of them. It fetches the next tile's while this tile is computed, and puts it down
 /// when this tile has been read.
+template <int D>
 struct BiasSlice {
+  static constexpr float root = D == 32 ? 5.65685425f : D == 64 ? 8.f : 11.3137085f;  // sqrt(D)
   Shared<float> slice;
-  int head, count;
-  float root;  // sqrt(D)
+  int count;
   float fetched = 0;
 
+  __device__ BiasSlice(Shared<float> slice, int count) : slice(slice), count(count) {}
   template <class T>
-  __device__ BiasSlice(const Problem<T>& p, int head, Shared<float> slice, int count)
-      : slice(slice), head(head), count(count), root(1 / p.scale) {}
-  template <class T>
-  __device__ void fetch(const Problem<T>& p, int first) {
+  __device__ void fetch(const Problem<T>& p, int head, int first) {
     if (first < p.window) fetched = p.bias_at(head, first + thread_index()) * root;
   }
   template <class T>

@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
   const auto q = p.query_rows(p.q, b, head), dout = p.query_rows(a.dout, b, head);
   const auto k = p.key_rows(p.k, b, head), v = p.key_rows(p.v, b, head);
   const float scale2 = p.scale * log2_e;
-  BiasSlice bias(p, head, t.bias, t.slice - 1);
+  BiasSlice<D> bias(t.bias, t.slice - 1);
   const auto partials =
       a.dbias_partials + ((std::int64_t(b) * p.heads + head) * a.groups + group) * a.bias_width;
   for (int d = thread_index(); d < a.bias_width; d += tensor_threads) partials[d] = 0;
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
     load_tile<T, D, block_rows>(t.q, q, r.row0);
     load_tile<T, D, block_rows>(t.dout, dout, r.row0);
     unsigned next_live = load(0);
-    bias.fetch(p, r.first_distance(0));
+    bias.fetch(p, head, r.first_distance(0));
     float shift[2], delta[2], dq[D / 8][4] = {};
     for (int x = 0; x < 2; ++x) {
       const RowNumbers numbers = r.n[x] ? a.numbers[p.row(b, head, r.row(x))] : RowNumbers{};
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
       bias.put(p, first_distance);
       wait_copies<1>();
       barrier();
-      bias.fetch(p, first_distance - keys);
+      bias.fetch(p, head, first_distance - keys);
       // This thread's diagonal of the tile, and what is summed of it.
       const int distance = first_distance + thread_index();
       const bool has_diagonal =
@@ -306,8 +306,8 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
   load_tile<T, D, block_rows>(t.k, p.key_rows(p.k, b, head0), key0);
   load_tile<T, D, block_rows>(t.v, p.key_rows(p.v, b, head0), key0);
   unsigned next_live = load(0);
-  BiasSlice bias(p, head0, t.bias, t.slice - 1);
-  bias.fetch(p, first_distance(0));
+  BiasSlice<D> bias(t.bias, t.slice - 1);
+  bias.fetch(p, head0, first_distance(0));
 
   float dk[D / 8][4] = {}, dv[D / 8][4] = {};
   for (int step = 0; step < steps; ++step) {
@@ -317,10 +317,7 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
     bias.put(p, first_distance(step));
     wait_copies<1>();
     barrier();
-    if (step + 1 < steps) {
-      bias.head = head_of(step + 1);
-      bias.fetch(p, first_distance(step + 1));
-    }
+    if (step + 1 < steps) bias.fetch(p, head_of(step + 1), first_distance(step + 1));
     const auto q_tile = t.q + step % 2 * stage, dout_tile = t.dout + step % 2 * stage;
     const auto numbers = t.numbers + step % 2 * queries;
     float s[N][4], dA[N][4] = {};

@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
   const auto k = p.key_rows(p.k, r.b, r.head), v = p.key_rows(p.v, r.b, r.head);
   const int key_tiles = divided_up(r.key_end(), keys);
   const float scale2 = p.scale * log2_e;
-  BiasSlice bias(p, r.head, t.bias, t.slice - 1);
+  BiasSlice<D> bias(t.bias, t.slice - 1);
 
   // Each warp keeps the bits of its 16 rows.
   const auto strip_bits = [&](int warp) {
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
   load_tile<T, D, block_rows>(t.q, q, r.row0);
   if (key_tiles > 0) load_tile<T, D, keys>(t.k, k, (key_tiles - 1) * keys);
   commit_copies();
-  bias.fetch(p, r.first_distance((key_tiles - 1) * keys));
+  bias.fetch(p, r.head, r.first_distance((key_tiles - 1) * keys));
   const TileRows<T, D> queries{t.q, r.strip_row};
   OnlineSum sums;
   for (int i = 0; i < key_tiles; ++i) {
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
     bias.put(p, r.first_distance(key0));
     wait_copies<1>();
     barrier();
-    bias.fetch(p, r.first_distance(key0 - keys));
+    bias.fetch(p, r.head, r.first_distance(key0 - keys));
     float c[keys / 8][4];
     r.scores(c, queries, t.k + i % 2 * stage, t.bias, key0);
     const bool may_live = sums.add(c, r, key0, scale2);
@@ -151,6 +151,7 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
   // Pass 2: the tiles that some warp has marked.
   const auto next_marked = [&](int key_tile) {
     for (; key_tile >= 0; --key_tile)
+#pragma unroll 1
       for (int warp = 0; warp < block_warps; ++warp)
         if (is_live(strip_bits(warp), key_tile)) return key_tile;
     return -1;
@@ -167,14 +168,14 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
   barrier();  // the bits are there for all
   int key_tile = next_marked(key_tiles - 1);
   load(key_tile, 0);
-  bias.fetch(p, r.first_distance(key_tile * keys));
+  bias.fetch(p, r.head, r.first_distance(key_tile * keys));
   for (int i = 0; key_tile >= 0; ++i) {
     const int next = next_marked(key_tile - 1), key0 = key_tile * keys;
     load(next, i + 1);
     bias.put(p, r.first_distance(key0));
     wait_copies<1>();
     barrier();
-    bias.fetch(p, r.first_distance(next * keys));
+    bias.fetch(p, r.head, r.first_distance(next * keys));
     if (is_live(bits, key_tile)) {
       float c[keys / 8][4];
       r.scores(c, queries, t.k + i % 2 * stage, t.bias, key0);
@@ -228,7 +229,7 @@ __global__ void __launch_bounds__(tensor_threads) v2_weights_kernel(WeightsArgum
   const Tiles<T, D> t{SharedMemory()};
   const int row0 = a.first_row + block_index().x * block_rows;
   const BlockRows<T, D> r(p, a.b, a.head, row0);
-  BiasSlice bias(p, a.head, t.bias, t.slice - 1);
+  BiasSlice<D> bias(t.bias, t.slice - 1);
   float shift[2];
   for (int x = 0; x < 2; ++x)
     shift[x] = r.n[x] ? shift_of(a.lse[p.row(a.b, a.head, r.row(x))]) : 0.f;
@@ -236,7 +237,7 @@ __global__ void __launch_bounds__(tensor_threads) v2_weights_kernel(WeightsArgum
   for (int key0 = 0; key0 < p.keys; key0 += keys) {
     load_tile<T, D, keys>(t.k, p.key_rows(p.k, a.b, a.head), key0);
     commit_copies();
-    bias.fetch(p, r.first_distance(key0));
+    bias.fetch(p, r.head, r.first_distance(key0));
     bias.put(p, r.first_distance(key0));
     wait_copies<0>();
     barrier();
