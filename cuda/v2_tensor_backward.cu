@@ -146,6 +146,7 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
     const auto load = [&](int key_tile) {
       unsigned live = 0;
       if (key_tile < key_tiles) {
+#pragma unroll 1
         for (int warp = 0; warp < block_warps; ++warp)
           live |=
               unsigned(is_live(a.live.row_tile(p, b, head, tile * block_warps + warp), key_tile))
@@ -285,6 +286,7 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
     unsigned live = 0;
     if (step < steps) {
       const int head = head_of(step), row0 = row0_of(step), to = step % 2 * stage;
+#pragma unroll 1
       for (int j = 0; j < strips; ++j)
         for (int c = 0; c < key_tiles; ++c)
           live |= unsigned(row0 + j * strip < p.queries &&

@@ -37,9 +37,10 @@ std::size_t shared_bytes_of(const std::string& name) {
   const std::size_t arguments = std::min(name.find('<'), name.size());
   std::string launch = name.substr(0, arguments);
   if (const auto end = launch.find("_kernel"); end + 7 == launch.size()) launch.erase(end);
-  const std::size_t number = name.find_first_of("136", arguments);  // 32, 64 or 128
-  const bool has_dim = number != name.npos && (name[number - 1] == ',' || name[number - 1] == '<');
-  const Index D = has_dim ? std::stoi(name.substr(number)) : 64;
+  Index D = 64;
+  for (std::size_t i = arguments; i + 1 < name.size(); ++i)
+    if (std::strchr("<,", name[i]) && std::strchr("123456789", name[i + 1]))
+      D = std::stoi(name.substr(i + 1));
   const bool tensor = name.rfind("v2", 0) == 0;
   const KernelRun how{.rung = tensor                     ? "v2"
                               : name.rfind("v0", 0) == 0 ? "v0"
