@@ -14,6 +14,7 @@ endif
 ifeq ($(origin OUT),undefined)
   OUT := runs/$(or $(PRESET),toy)
   compare: OUT := runs/compare
+  parity: OUT := build/parity.json
   bench: OUT := docs/results/$(shell date +%F)-cpu$(if $(PORTABLE),-x86-64-v3)
 endif
 ifdef THREADS
@@ -77,6 +78,10 @@ bench: ready ## validate, then time against this machine's peak and PyTorch: POR
 	@$(call configure,$(bench_build),$(if $(PORTABLE),-DLAZY_TESTS=OFF -DLAZY_CUDA=OFF,$(native)))
 	@$(call compile,$(bench_build),lazy)
 	@$(bench_build)/lazy bench $(call flag,THREADS,threads) $(call flag,PEERS,peers) --out "$$OUT"
+parity: ready ## kernels against float64, on the GPU if there is one, else emulated: OUT SEED
+	@$(call configure,build,$(native))
+	@$(call compile,build,lazy_parity)
+	@build/lazy_parity $(call flag,SEED,seed) --commit "$$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)" --out "$$OUT"
 
 test: build  ## the tests that everybody runs, in minutes
 	@$(call run,build,'quick|quality|kernels')
