@@ -75,6 +75,8 @@ def markdown(lines, file):
             if closing:
                 fence = None
         elif re.match(r"#+ ", line):
+            if file == "README.md" and first:
+                line = "# The front door"  # or it would have the project's name, as all pages together
             heading = line.lstrip("#").strip()
             yield f"{line} {{#{label(file) if first else label(file, slug(heading))}}}"
             first = False
