@@ -105,6 +105,9 @@ mutants: ready ## break the sources, one patch at a time: the tests must notice
 format:      ## clang-format over all C++ and CUDA
 	@bash apps/setup.sh format
 	@git ls-files '*.cpp' '*.hpp' '*.cu' 'cuda/*.h' | tr '\n' '\0' | xargs -0 clang-format -i
+docs:        ## the documentation as pages: build/docs/html/index.html
+	@bash apps/setup.sh docs
+	@docs/doxygen/build
 install: tool ## the tool and the library into PREFIX (default /usr/local)
 	@cmake --install build --prefix "$${PREFIX:-/usr/local}"
 clean:       ## remove what was built; runs/ and data/ stay
