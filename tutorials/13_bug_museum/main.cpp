@@ -77,7 +77,7 @@ int main(int argc, char** argv) {
     } else {
       each_caught = each_caught && noticed;
       slopes_miss += line[0] == '.';
-      mistakes.push_back(std::string(e.number) + " " + e.mistake);
+      mistakes.push_back(e.number);
     }
   }
   for (std::size_t c = 0; c < std::size(checks); ++c) {
