@@ -126,7 +126,7 @@ Training overfit(Model<float>& model, const Batch& batch, Index steps) {
     log.loss.push_back(model.loss(batch));
     model.backward(batch);
     adamw_step(model.parameters().data(), m.data(), v.data(), model.gradients().data(), size,
-               AdamW{.learning_rate = 5e-3}, t);
+               AdamW{.learning_rate = 5e-3 * double(steps - t) / double(steps)}, t);
   }
   return log;
 }
