@@ -254,14 +254,14 @@ int main(int argc, char** argv) {
   write_picture(
       argc, argv, "weights.svg",
       heat_map(
-          {.title = "Weights A: white is dead", .causal = true, .square_cells = true, .width = 320},
+          {.title = "Weights A: white is dead", .causal = true, .square_cells = true, .width = 360},
           T, T, weights));
   write_picture(argc, argv, "dscores.svg",
-                heat_map({.title = "Gradient of the scores dS: dead entries have one",
+                heat_map({.title = "Gradient of the scores dS",
                           .scale = ColorScale::diverging,
                           .square_root = true,
                           .causal = true,
                           .square_cells = true,
-                          .width = 320},
+                          .width = 360},
                          T, T, cells));
 }
