@@ -70,7 +70,7 @@ class _Call:
         if self.sizes.window == 0:
             tables[0] = None
         self.bias, self.tau, self.sink = bias, tau, sink
-        self.leading = (implementation, normalizer, divisor, q, k, v, *tables, lengths)
+        self.leading: tuple[Any, ...] = (implementation, normalizer, divisor, q, k, v, *tables, lengths)
 
     def forward(self) -> Attended:
         s = self.sizes

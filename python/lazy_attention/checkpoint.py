@@ -135,9 +135,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if meta.get("format") != FORMAT:
             raise ValueError(f"{found}: its format is {meta.get('format')!r}, expected {FORMAT!r}; it is not a checkpoint of `lazy train`")
         numbers: dict[str, Any] = json.loads(meta["config"])
-        model, training = (
-            kind(**{f.name: numbers[f.name] for f in fields(kind)}) for kind in (ModelConfig, TrainingConfig)
-        )
+        model = ModelConfig(**{f.name: numbers[f.name] for f in fields(ModelConfig)})
+        training = TrainingConfig(**{f.name: numbers[f.name] for f in fields(TrainingConfig)})
         names = [row.name for row in parameter_table(model)]
         parameters, first, second = (
             {name: file.get_tensor(prefix + name) for name in names} for prefix in ("", FIRST_MOMENT, SECOND_MOMENT)

@@ -91,7 +91,7 @@ def test_emulated_kernels_take_the_path_of_the_gpu(problem, dtype, W):
     assert found.dtype == dtype
     assert close(found.float(), expected.float(), budget)
     for name, gradient in theirs.items():
-        if gradient.numel():
+        if gradient is not None:  # an empty table is not read
             assert ours[name].dtype == gradient.dtype and close(ours[name].float(), gradient.float(), 3 * budget), name
 
 
@@ -112,7 +112,7 @@ def test_under_torch_compile(dynamic):
         mask = torch.arange(T) >= torch.tensor([[T], [T - 2]])
         expected, found = (f(x, key_padding_mask=mask) for f in (layer, compiled))
         assert torch.allclose(expected, found, atol=1e-6)
-        grads = [torch.autograd.grad(y.square().sum(), layer.tau, retain_graph=True)[0] for y in (expected, found)]
+        grads = [torch.autograd.grad(y.square().sum(), layer.tau)[0] for y in (expected, found)]
         assert torch.allclose(*grads, atol=1e-6)
 
 

@@ -112,7 +112,7 @@ def _forward(
         return outputs
     kernels = _kernels(call.q, call.k, call.bias, divisor, implementation, rung)
     workspace = _workspace(kernels.forward_workspace, q)
-    with torch.cuda.device_of(q):
+    with torch.cuda.device_of(q):  # type: ignore[no-untyped-call]
         kernels.forward(call.q, call.k, call.v, call.bias, call.tau, call.lengths, *outputs, workspace, _stream(q))
     return outputs
 
@@ -148,7 +148,7 @@ def _backward(
         return grads
     kernels = _kernels(call.q, call.k, call.bias, divisor, implementation, rung)
     workspace = _workspace(kernels.backward_workspace, q)
-    with torch.cuda.device_of(q):
+    with torch.cuda.device_of(q):  # type: ignore[no-untyped-call]
         kernels.backward(
             call.q, call.k, call.v, call.bias, call.tau, call.lengths, *outputs, _lend(dout), dq, dk, dv, dbias, dtau, workspace, _stream(q)
         )
