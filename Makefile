@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := menu
 VERBS := $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)
-VARIABLES := TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA PROMPT TOKENS THREADS PORTABLE PEERS SECONDS KILLS MUTANTS PREFIX N
+VARIABLES := TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA PROMPT TOKENS THREADS PORTABLE PEERS SECONDS KILLS MUTANTS PREFIX N PYTHON TORCH
 
 given := $(strip $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$(filter-out -*,$v))))
 unknown := $(firstword $(filter-out $(VARIABLES),$(given)))
@@ -45,7 +45,7 @@ run = cd $1 && ctest --label-regex $2 --parallel $(cores) --output-on-failure --
 .NOTPARALLEL:
 menu:
 	@echo 'Lazy Attention: attention that may look away. Every verb sets up and builds what it needs.'; echo
-	@sed -n 's/^\([a-z-]*\):.*\#\# \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*\#\# \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 	@echo; echo '  For example: make train TEXT=my.txt STEPS=500 OUT=runs/mine'
 	@echo '  Variables:   $(VARIABLES)'
 
@@ -101,6 +101,14 @@ test: build  ## the tests that everybody runs, in minutes
 test-full: build ## every test, the slow ones and the installed package too
 	@cd build && ctest --parallel $(cores) --output-on-failure --no-tests=error
 	@build/lazy_tests --durations yes '[full]'
+python:      ## the Python package in build/venv; TORCH=yes with PyTorch (see python/README.md)
+	@bash apps/setup.sh python
+	@bash python/environment.sh
+test-python: tool python ## types and tests of the Python package
+	@build/venv/bin/python -m mypy
+	@OMP_WAIT_POLICY=passive build/venv/bin/python -m pytest
+notebooks: tool python ## run every notebook; the results are in build/notebooks
+	@build/venv/bin/python notebooks/run.py
 asan: ready  ## the quick tests under AddressSanitizer and UBSan
 	@$(call configure,build/asan,-DLAZY_SANITIZE=address$(comma)undefined $(checked))
 	@$(call compile,build/asan,lazy_tests)
