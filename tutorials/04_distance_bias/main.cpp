@@ -34,7 +34,7 @@ Row last_rows(Index H, Index T, Index W, const Row& bias, Normalizer rule, doubl
 
 void heads_differ(int argc, char** argv) {
   constexpr Index H = 4, T = 12, W = 12;
-  const std::vector<std::string> names{"self", "three back", "near", "far"};
+  const std::vector<std::string> names{"self", "3 back", "near", "far"};
   Row bias(H * W, 0.0);
   for (Index d = 0; d < W; ++d) {
     bias[0 * W + d] = d == 0 ? 4 : 0;
