@@ -15,6 +15,7 @@ ifeq ($(origin OUT),undefined)
   OUT := runs/$(or $(PRESET),toy)
   compare: OUT := runs/compare
   tutorial: OUT := runs/tutorial_$(lesson)
+  parity: OUT := build/parity.json
   bench: OUT := docs/results/$(shell date +%F)-cpu$(if $(PORTABLE),-x86-64-v3)
 endif
 ifdef THREADS
@@ -90,6 +91,10 @@ exercise: given-lesson ready ## grade the exercise of tutorial N
 	@$(call configure,build,$(native))
 	@$(call compile,build,exercise_$(lesson))
 	@build/tutorials/exercise_$(lesson)
+parity: ready ## kernels against float64, on the GPU if there is one, else emulated: OUT SEED
+	@$(call configure,build,$(native))
+	@$(call compile,build,lazy_parity)
+	@build/lazy_parity $(call flag,SEED,seed) --commit "$$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)" --out "$$OUT"
 
 test: build  ## the tests that everybody runs, in minutes
 	@$(call run,build,'quick|quality|kernels|tutorial')
