@@ -215,5 +215,5 @@ void two_heads(Index steps, int argc, char** argv) {
 int main(int argc, char** argv) {
   by_construction();
   the_task();
-  two_heads(argc > 2 ? std::atoll(argv[2]) : 400, argc, argv);
+  two_heads(argc > 2 ? std::atoll(argv[2]) : 300, argc, argv);
 }
