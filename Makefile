@@ -11,6 +11,7 @@ ifneq ($(unknown),)
   $(error No variable is called $(unknown)$(if $(meant), (did you mean $(meant)?)). Known: $(VARIABLES))
 endif
 
+lesson := $(if $(filter 1 2 3 4 5 6 7 8 9,$N),0)$N
 ifeq ($(origin OUT),undefined)
   OUT := runs/$(or $(PRESET),toy)
   compare: OUT := runs/compare
@@ -24,8 +25,6 @@ endif
 # Recipes read the variables from their environment, so that paths may hold spaces.
 export $(foreach v,$(VARIABLES),$(if $($v),$v))
 unexport MAKEFLAGS
-
-lesson := $(if $(filter 1 2 3 4 5 6 7 8 9,$N),0)$N
 
 cores := $(shell getconf _NPROCESSORS_ONLN)
 flag = $${$1:+--$2 "$$$1"}
