@@ -15,6 +15,8 @@ base     Catch2         header:catch2/catch.hpp,catch2/catch_all.hpp  catch2    
 base     CLI11          header:CLI/CLI.hpp                         libcli11-dev         cli11-devel      cli11
 base     nlohmann_json  header:nlohmann/json.hpp                   nlohmann-json3-dev   json-devel       nlohmann-json
 base     zlib           header:zlib.h                              zlib1g-dev           zlib-devel       zlib
+python   venv           python:ensurepip                           python3-venv         python3          python
+python   headers        python:headers                             python3-dev          python3-devel    python
 clang    clang          command:clang++                            clang                clang            llvm
 clang    llvm           command:llvm-symbolizer                    llvm                 llvm             llvm
 clang    fuzzer         clang:libclang_rt.fuzzer-x86_64.a          libclang-rt-dev      compiler-rt      llvm
@@ -51,6 +53,8 @@ has_piece() {
     file:*) [ -e "${1#file:}" ] ;;
     header:*) has_header "${1#header:}" ;;
     clang:*) command -v clang++ && has_clang_library "${1#clang:}" ;;
+    python:ensurepip) "${PYTHON:-python3}" -c 'import ensurepip, venv' ;;
+    python:headers) "${PYTHON:-python3}" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' ;;
     openmp) has_header omp.h || ls /opt/homebrew/opt/libomp /usr/local/opt/libomp ;;
   esac >/dev/null 2>&1
 }

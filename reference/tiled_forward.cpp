@@ -31,7 +31,7 @@ bool any_positive(Vector<T> x) {
 template <class T>
 bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums) {
   Vector<T> margin = {};
-  for (Index v = 0; v < query_vectors<T>; ++v) {
+  for (Index v = 0; v < block.vectors(); ++v) {
     const Vector<T> reference = load(block.reference + v * lanes<T>);
     Vector<T> even = {}, odd = {}, largest = load(strip + v * lanes<T>);
     for (Index j = 0; j < block.seen_keys(tile, v); j += 2) {
@@ -80,7 +80,7 @@ void score_sweep(const Head<T>& head, Block<T>& block, bool skip, Workspace<T>& 
 // E of a tile to A, in place.
 template <bool diagonal, class T>
 void weigh_tile(const Block<T>& block, Index tile, T* strip) {
-  for (Index v = 0; v < query_vectors<T>; ++v) {
+  for (Index v = 0; v < block.vectors(); ++v) {
     const Weights<T, diagonal> weights(block, v);
     for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
       T* at = strip + j * block_queries + v * lanes<T>;
@@ -93,7 +93,7 @@ template <class T>
 Index count_nonzero(const Block<T>& block, Index tile, const T* A) {
   Index count = 0;
   for (Index j = 0; j < block.keys(tile); ++j)
-    for (Index l = tile == block.tile ? j : 0; l < block_queries; ++l)
+    for (Index l = tile == block.tile ? j : 0; l < block.last_lane; ++l)
       count += A[j * block_queries + l] != 0;
   return count;
 }
