@@ -149,10 +149,12 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
 
   std::fill_n(ws.rows.begin(), block_queries * width, T(0));
   for (Index tile = 0; tile <= block.tile; ++tile) {
+    // [dead tile backward]
     if (const T* dA = ws.dA.data() + tile * tile_size; ws.live[tile])
       score_gradients(head, block, tile, ws, sums, [dA](Index at) { return load(dA + at); });
     else
       score_gradients(head, block, tile, ws, sums, [](Index) { return Vector<T>{}; });
+    // [dead tile backward]
     const T* dS = ws.strip.data() + tile * tile_size;
     accumulate_queries(block, tile, dS, ws.keys.data() + tile * tile_keys * width, ws.rows.data(),
                        width);

@@ -230,9 +230,11 @@ struct Weights {
         offset(load(block.offset + v * lanes<T>)),
         lane(simd::lane_numbers<T>() + T(v * lanes<T>)) {}
 
+  // [P at most 1]
   Vector<T> P(Vector<T> exponential) const {
     return simd::min(exponential * scale, simd::broadcast(T(1)));
   }
+  // [P at most 1]
   Vector<T> A(Vector<T> P, Index j) const {
     const Vector<T> a = elastic_weight(P, offset);
     if constexpr (diagonal) return lane >= simd::broadcast(T(j)) ? a : Vector<T>{};

@@ -49,12 +49,14 @@ bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums)
     constexpr T infinity = std::numeric_limits<T>::infinity();
     const Vector<T> rise = largest - reference;
     sums[v] += rise > farthest_score<T> ? simd::broadcast(infinity) : Vector<T>{};
+    // [dead tile]
     // The slack covers the rounding of what P is computed from, which grows with the scores.
     const Vector<T> size = simd::max(rise, simd::max(reference, -reference));
     const Vector<T> slack = (32 + 4 * size) * std::numeric_limits<T>::epsilon();
     const Vector<T> largest_e = exponential<T>(largest, reference);
     margin = simd::max(largest_e + largest_e * slack + load(block.offset + v * lanes<T>) * sums[v],
                        margin);
+    // [dead tile]
   }
   return any_positive<T>(margin);
 }
