@@ -105,7 +105,6 @@ python:      ## the Python package in build/venv; TORCH=yes with PyTorch (see py
 	@bash apps/setup.sh python
 	@bash python/environment.sh
 test-python: tool python ## types and tests of the Python package
-	@build/venv/bin/python -m mypy
 	@OMP_WAIT_POLICY=passive build/venv/bin/python -m pytest
 notebooks: tool python ## run every notebook; the results are in build/notebooks
 	@build/venv/bin/python notebooks/run.py
