@@ -24,21 +24,19 @@ fi
 
 if [ "${TORCH:-}" = yes ] && ! has torch; then
   say "fetching PyTorch"
-  pip filelock typing-extensions setuptools sympy networkx jinja2 fsspec
+  pip 'setuptools>=77' filelock typing-extensions sympy networkx jinja2 fsspec
   pip --no-deps torch
+  # What its import needs beside the CUDA toolkit of this system; neither Triton nor what the toolkit has.
   mapfile -t libraries < <($python - <<'END'
-# What the import needs beside a CUDA toolkit of this system: everything but Triton and what the toolkit has.
 import re
 from importlib.metadata import requires
-for line in requires("torch") or []:
-    requirement = line.partition(";")[0].strip()
-    if re.match("nvidia-(cusparselt|nccl|nvshmem)", requirement):
-        print(requirement)
-    elif requirement.startswith("cuda-toolkit"):
-        print(re.sub(r"\[.*\]", "[cufile]", requirement))
+needed = [line.partition(";")[0].strip() for line in requires("torch") or []]
+print(*(r for r in needed if re.match("nvidia-(cusparselt|nccl|nvshmem)", r)), sep="\n")
+if any(r.startswith("cuda-toolkit") for r in needed):
+    print("nvidia-cufile")
 END
   )
-  [ ${#libraries[@]} = 0 ] || pip "${libraries[@]}"
+  [ ${#libraries[@]} = 0 ] || pip --no-deps "${libraries[@]}"
   has torch || { say "it needs its own CUDA libraries here: fetching them"; pip torch; }
 fi
 

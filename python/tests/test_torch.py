@@ -98,7 +98,7 @@ def test_emulated_kernels_take_the_path_of_the_gpu(problem, dtype, W):
 def test_registered_as_pytorch_asks_for(problem):
     p = tensors(problem(Tq=4, Tk=4, H=2, Hkv=1, D=4))
     arguments = (p["q"], p["k"], p["v"], p["bias"], p["tau"], None, p["lengths"], "elastic", "visible", "tiled", "")
-    torch.library.opcheck(torch.ops.lazy_attention.forward.default, arguments, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+    torch.library.opcheck(torch.ops.lazy_attention.forward.default, arguments)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -180,7 +180,7 @@ def test_refusals_name_what_is_wrong(problem, change, error, words):
 
 def test_a_rung_that_is_not_there_is_named(problem):
     p = tensors(problem(dtype=np.float32), torch.float32)
-    with pytest.raises(ValueError, match="there is no rung v9; there are v0, v1, v2"):
+    with pytest.raises(ValueError, match="there is no rung v9; there are v0, v1"):
         lazy_attention(**p, implementation="emulated", rung="v9")
 
 
