@@ -61,14 +61,16 @@ def markdown(lines, file):
 
     def link(match):
         bang, text, to = match.groups()
+        behind = "\n" * text.count("\n")  # Doxygen wants a link on one line
+        text = text.replace("\n", " ")
         if re.match(r"\w+:", to):
             return match[0]
         if to.startswith("#"):
-            return f"[{text}](@ref {label(file, to[1:])})"
+            return f"[{text}](@ref {label(file, to[1:])})" + behind
         found = target_of(to, folder)
         if bang:
-            return f'<img src="{found}" alt="{text}">'
-        return f"[{text}]({found})" if found else text
+            return f'<img src="{found}" alt="{text}">' + behind
+        return (f"[{text}]({found})" if found else text) + behind
 
     def prose(lines):
         """Equations may go on in the next line, so a paragraph is read as a whole."""
@@ -100,6 +102,7 @@ def markdown(lines, file):
         elif heading:
             if file == "README.md" and title:
                 line = "# The front door"  # or it would have the project's name, as all pages together
+            line = re.sub(r"^(#+ \d+)\.", r"\1:", line)  # a number with a dot would begin a list
             yield f"{line} {{#{label(file) if title else label(file, slug(heading[1]))}}}"
             title = False
         else:
