@@ -30,6 +30,14 @@ def outside_code(line, change):
     return "".join(part if part.startswith("`") else change(part) for part in parts)
 
 
+def equations(text):
+    """Dollars to Doxygen's commands, but for equations that have them already."""
+    parts = re.split(r"(\\f\$.*?\\f\$)", text, flags=re.S)
+    return "".join(part if n % 2 else re.sub(r"(?<![\w$])\$(?=\S)([^$]+?)(?<=\S)\$(?![\w$])", r"\\f$\1\\f$",
+                                             re.sub(r"\$\$(.+?)\$\$", r"\\f[\1\\f]", part, flags=re.S))
+                   for n, part in enumerate(parts))
+
+
 def target_of(link, folder):
     """Where a relative link leads in the generated pages, or None for nowhere."""
     path, _, anchor = link.partition("#")
@@ -53,38 +61,52 @@ def markdown(lines, file):
 
     def link(match):
         bang, text, to = match.groups()
+        behind = "\n" * text.count("\n")  # Doxygen wants a link on one line
+        text = text.replace("\n", " ")
         if re.match(r"\w+:", to):
             return match[0]
         if to.startswith("#"):
-            return f"[{text}](@ref {label(file, to[1:])})"
+            return f"[{text}](@ref {label(file, to[1:])})" + behind
         found = target_of(to, folder)
         if bang:
-            return f'<img src="{found}" alt="{text}">'
-        return f"[{text}]({found})" if found else text
+            return f'<img src="{found}" alt="{text}">' + behind
+        return (f"[{text}]({found})" if found else text) + behind
 
-    fence = None
-    first = True
-    for line in lines:
-        opening = re.match(r"\s*(```+)(\w*)", line)
-        if fence is None and opening:
-            fence = opening[2]
+    def prose(lines):
+        """Equations may go on in the next line, so a paragraph is read as a whole."""
+        text = re.sub(r"\$`(.+?)`\$", r"\\f$\1\\f$", "\n".join(lines))
+        text = outside_code(text, equations)
+        yield from outside_code(text, lambda part: re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", link, part)).split("\n")
+
+    fence, indented, paragraph, title = None, False, [], True
+    for line in [*lines, None]:
+        mark = re.match(r"\s*(```+)(\w*)", line or "")
+        heading = re.match(r"#+ +(.*)", line or "") if fence is None else None
+        snippet = re.match(r"<!-- snippet: (\S+) (.+) -->", line or "")
+        indented = (line or "").startswith("    ") and (indented or not paragraph or not paragraph[-1].strip())
+        if line is not None and fence is None and not (mark or heading or snippet or indented):
+            paragraph.append(line)
+            continue
+        if paragraph:
+            yield from prose(paragraph)
+            paragraph = []
+        if line is None:
+            return
+        if fence is None and mark:
+            fence = mark[2]
             yield "\\f[" if fence == "math" else line
         elif fence is not None:
-            closing = opening and not opening[2]
+            closing = mark and not mark[2]
             yield "\\f]" if closing and fence == "math" else line
-            if closing:
-                fence = None
-        elif re.match(r"#+ ", line):
-            if file == "README.md" and first:
+            fence = None if closing else fence
+        elif heading:
+            if file == "README.md" and title:
                 line = "# The front door"  # or it would have the project's name, as all pages together
-            heading = line.lstrip("#").strip()
-            yield f"{line} {{#{label(file) if first else label(file, slug(heading))}}}"
-            first = False
-        elif snippet := re.match(r"<!-- snippet: (\S+) (.+) -->", line):
-            yield f"\\snippet {snippet[1]} {snippet[2]}"
+            line = re.sub(r"^(#+ \d+)\.", r"\1:", line)  # a number with a dot would begin a list
+            yield f"{line} {{#{label(file) if title else label(file, slug(heading[1]))}}}"
+            title = False
         else:
-            line = re.sub(r"\$`(.+?)`\$", r"\\f$\1\\f$", line)
-            yield outside_code(line, lambda part: re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", link, part))
+            yield f"\\snippet {snippet[1]} {snippet[2]}" if snippet else line
 
 
 def source(lines, file):
