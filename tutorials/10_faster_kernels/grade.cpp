@@ -33,7 +33,7 @@ void load_tile(Tile t) {
   warp_barrier();
   for (int load = 0; load < 4; ++load) {  // 16 rows x 2 pieces
     std::uint32_t matrices[4];
-    load_matrices(matrices, tile + 8 * piece_at(lane % 16, 2 * load + lane / 16));
+    load_matrices(matrices, tile, 8 * piece_at(lane % 16, 2 * load + lane / 16));
     for (int m = 0; m < 4; ++m) t.loaded[(load * 4 + m) * warp_size + lane] = matrices[m];
   }
 }
