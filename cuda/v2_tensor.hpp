@@ -41,34 +41,61 @@ __device__ int tile_at(int row, int piece) {
 }
 
 /// Starts copying rows first .. first + rows - 1 into a tile.
-template <class T, int D>
-__device__ void load_tile(Shared<T> to, int rows, const HeadRows<T>& from, int first) {
-  constexpr int pieces = D / 8;
-  for (int i = thread_index(); i < rows * pieces; i += tensor_threads) {
-    const int row = first + i / pieces, piece = i % pieces;
-    const bool there = row >= from.begin && row < from.end;
-    copy_async<T>(to + tile_at<D>(i / pieces, piece),
-                  from.first + ((there ? row : 0) * from.stride + 8 * piece), there);
+template <class T, int D, int rows>
+__device__ void load_tile(Shared<T> to, const HeadRows<T>& from, int first) {
+  constexpr int pieces = D / 8, rows_at_once = tensor_threads / pieces;
+  const int row0 = thread_index() / pieces, piece = thread_index() % pieces;
+  const auto source = from.first + ((first + row0) * from.stride + 8 * piece);
+#pragma unroll
+  for (int r = 0; r < rows; r += rows_at_once) {
+    const int row = first + row0 + r;
+    copy_async<T>(to, tile_at<D>(row0 + r, piece), source + r * from.stride,
+                  row >= from.begin && row < from.end);
   }
 }
 
-/// c [16, 8 N] += 16 rows of `rows` from row0 . the first 8 N rows of `columns`, over all D
-/// components: scores from queries and keys, or the other way round. Of the columns, 16 by 16, only
-/// those with a bit in `wanted`.
-template <class T, int D, int N>
-__device__ void add_products(float (&c)[N][4], Shared<T> rows, int row0, Shared<T> columns,
+/// 16 rows of a tile as the left operand of products over all D components: read again for each
+/// product, or kept in registers.
+template <class T, int D>
+struct TileRows {
+  Shared<T> tile;
+  int row0;
+
+  __device__ void read(std::uint32_t (&a)[4], int k) const {
+    const int lane = thread_index() % warp_size;
+    load_matrices(a, tile, tile_at<D>(row0 + lane % 16, 2 * k + lane / 16));
+  }
+};
+template <class T, int D>
+struct KeptRows {
+  std::uint32_t kept[D / 16][4];
+
+  __device__ explicit KeptRows(const TileRows<T, D>& rows) {
+#pragma unroll
+    for (int k = 0; k < D / 16; ++k) rows.read(kept[k], k);
+  }
+  __device__ void read(std::uint32_t (&a)[4], int k) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] = kept[k][i];
+  }
+};
+
+/// c [16, 8 N] += `rows` . the first 8 N rows of `columns`, over all D components: scores from
+/// queries and keys, or the other way round. Of the columns, 16 by 16, only those with a bit in
+/// `wanted`.
+template <class T, int D, int N, class Rows>
+__device__ void add_products(float (&c)[N][4], const Rows& rows, Shared<T> columns,
                              unsigned wanted = ~0u) {
   const int lane = thread_index() % warp_size;
 #pragma unroll
   for (int k = 0; k < D / 16; ++k) {
     std::uint32_t a[4];
-    load_matrices(a, rows + tile_at<D>(row0 + lane % 16, 2 * k + lane / 16));
+    rows.read(a, k);
 #pragma unroll
     for (int n = 0; n < N; n += 2) {
       if ((wanted >> n / 2 & 1) == 0) continue;
       std::uint32_t b[4];
-      load_matrices(b,
-                    columns + tile_at<D>(8 * n + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
+      load_matrices(b, columns, tile_at<D>(8 * n + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
       multiply_add<T>(c[n], a, b[0], b[1]);
       multiply_add<T>(c[n + 1], a, b[2], b[3]);
     }
@@ -90,79 +117,102 @@ __device__ void as_operand(std::uint32_t (&a)[4], const float (&left)[4], const 
 template <class T>
 __device__ void as_live_operand(std::uint32_t (&a)[4], const float (&left)[4],
                                 const float (&right)[4]) {
-  constexpr std::uint32_t one = from_float<T>(1.f).bits;
-  const auto live = [](float low, float high) {
-    return (low != 0 ? one : 0u) | (high != 0 ? one << 16 : 0u);
-  };
-  a[0] = live(left[0], left[1]);
-  a[1] = live(left[2], left[3]);
-  a[2] = live(right[0], right[1]);
-  a[3] = live(right[2], right[3]);
+  const auto live = [](float x) { return x != 0 ? 1.f : 0.f; };
+  a[0] = pack<T>(live(left[0]), live(left[1]));
+  a[1] = pack<T>(live(left[2]), live(left[3]));
+  a[2] = pack<T>(live(right[0]), live(right[1]));
+  a[3] = pack<T>(live(right[2]), live(right[3]));
+}
+
+/// Calls f(n, b0, b1) for 16 rows of `tile` from row0, as the right operand of a product: columns
+/// 8 n .. 8 n + 7.
+template <class T, int D, class F>
+__device__ void for_each_column(Shared<T> tile, int row0, F&& f) {
+  const int lane = thread_index() % warp_size;
+#pragma unroll
+  for (int n = 0; n < D / 8; n += 2) {
+    std::uint32_t b[4];
+    load_matrices_transposed(b, tile, tile_at<D>(row0 + lane % 16, n + lane / 16));
+    f(n, b[0], b[1]);
+    f(n + 1, b[2], b[3]);
+  }
 }
 
 /// c [16, D] += a [16, 16] . 16 rows of `tile` from row0.
 template <class T, int D>
 __device__ void add_rows(float (&c)[D / 8][4], const std::uint32_t (&a)[4], Shared<T> tile,
                          int row0) {
-  const int lane = thread_index() % warp_size;
-#pragma unroll
-  for (int n = 0; n < D / 8; n += 2) {
-    std::uint32_t b[4];
-    load_matrices_transposed(b, tile + tile_at<D>(row0 + lane % 16, n + lane / 16));
-    multiply_add<T>(c[n], a, b[0], b[1]);
-    multiply_add<T>(c[n + 1], a, b[2], b[3]);
-  }
+  for_each_column<T, D>(tile, row0, [&](int n, std::uint32_t b0, std::uint32_t b1) {
+    multiply_add<T>(c[n], a, b0, b1);
+  });
 }
 
 // ---- One entry. Inside a kernel scores and lse are in base 2: exp2 is an instruction.
 
 inline constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
 
-/// The bias that a tile's diagonals start their sums with: slice[d - first] = sqrt(D) b[d], for
-/// `count` distances from `first`.
-template <class T>
-__device__ void load_bias(Shared<float> slice, const Problem<T>& p, int head, int first,
-                          int count) {
-  const float root = 1 / p.scale;
-  for (int i = thread_index(); i < count; i += tensor_threads)
-    slice[i] = p.bias_at(head, first + i) * root;
+/// The bias that the sums of a tile's diagonals start with: slice[i] = sqrt(D) b[first + i]. A
+/// thread has one of them. It fetches the next tile's while this tile is computed, and puts it down
+/// when this tile has been read.
+template <int D>
+struct BiasSlice {
+  static constexpr float root = D == 32 ? 5.65685425f : D == 64 ? 8.f : 11.3137085f;  // sqrt(D)
+  Shared<float> slice;
+  int count;
+  float fetched = 0;
+
+  __device__ BiasSlice(Shared<float> slice, int count) : slice(slice), count(count) {}
+  template <class T>
+  __device__ void fetch(const Problem<T>& p, int head, int first) {
+    if (first < p.window) fetched = p.bias_at(head, first + thread_index()) * root;
+  }
+  template <class T>
+  __device__ void put(const Problem<T>& p, int first) const {
+    if (first < p.window && thread_index() < count) slice[thread_index()] = fetched;
+  }
+};
+
+/// What the sums of 16 rows start with: c[n][e] = slice[at + step (column - row)], row and column
+/// counted from the lane's first. Squares of 8 x 8 on one diagonal share it.
+template <int step, int N>
+__device__ void start_sums(float (&c)[N][4], bool bias, Shared<float> slice, int at) {
+#pragma unroll
+  for (int square = -1; square < N; ++square)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const float start = bias ? float(slice[at + step * (8 * square + e)]) : 0.f;
+      if (square >= 0) c[square][e] = start;
+      if (square + 1 < N) c[square + 1][2 + e] = start;
+    }
 }
 
 /// What the entries of one query row need.
 struct alignas(16) RowNumbers {
-  float lse2, delta, offset;  // lse in base 2; offset = tau / n
-  int n;
+  float shift;   // minus lse, in base 2; -inf in a row whose scores are all -inf: P = 0 there
+  float delta;   // sum over live keys of P dA
+  float offset;  // tau / n
+  int n;         // visible keys
 };
 
-/// P = exp(S - lse) from the sum q . k + sqrt(D) b. A row of one key has P = 1, which a fused
-/// multiply-add would miss by a rounding, and the kink at tau = -1 with it.
-__device__ inline float probability(float sum, float scale2, float lse2, int n) {
-  const bool finite = lse2 > -infinity && lse2 < infinity;
-  if (n == 1 && finite) return 1;
-  return lse2 == -infinity ? 0.f : exp2_fast(fma(sum, scale2, -lse2));
+__device__ inline float shift_of(float lse) {
+  return lse == -infinity ? lse : -lse * log2_e;
 }
 
-/// dS. Where P = 1 there is nothing to choose between, and no gradient, whatever the rounding of O
-/// has left in delta.
-__device__ inline float score_gradient(float probability, float weight, float weight_gradient,
-                                       float delta, int n) {
-  if (n == 1 && probability == 1) return 0;
-  return score_gradient(probability, weight, weight_gradient, delta);
+/// P = exp(S - lse) from the sum q . k + sqrt(D) b.
+__device__ inline float probability(float sum, float scale2, float shift) {
+  return exp2_fast(fma(sum, scale2, shift));
 }
 
+/// A row of one key has P = 1 and no choice, so no gradient. The multiply-add misses this by a
+/// rounding, and the kink at tau = -1 with it.
+__device__ inline bool is_single(int n, float shift) {
+  return n == 1 && shift > -infinity && shift < infinity;
+}
+
+/// The fewest keys that one of `rows` rows from `row` sees: keys before it need no mask.
 template <class T>
-__device__ RowNumbers row_numbers(const Problem<T>& p, int b, int head, int row,
-                                  Global<const float> lse, Global<const float> delta) {
-  const int length = p.length(b), n = p.visible_keys(length, row);
-  if (n == 0) return {0, 0, 0, 0};
-  const std::int64_t at = p.row(b, head, row);
-  return {lse[at] * log2_e, delta ? delta[at] : 0.f, p.tau_of(head) / p.divisor(n, length), n};
-}
-
-/// The fewest keys that a row among 16 from `row` sees: entries of keys before it need no mask.
-template <class T>
-__device__ int seen_by_all(const Problem<T>& p, int length, int row) {
-  const int first = p.visible_keys(length, row), last = p.visible_keys(length, row + strip - 1);
+__device__ int seen_by_all(const Problem<T>& p, int length, int row, int rows) {
+  const int first = p.visible_keys(length, row), last = p.visible_keys(length, row + rows - 1);
   return first < last ? first : last;
 }
 
@@ -181,7 +231,7 @@ struct BlockRows {
 
   __device__ BlockRows(const Problem<T>& p, int b, int head, int row0)
       : p(p), b(b), head(head), row0(row0), length(p.length(b)), strip_row(lane.warp * strip) {
-    all_see = seen_by_all(p, length, row0 + strip_row);
+    all_see = seen_by_all(p, length, row0 + strip_row, strip);
     for (int x = 0; x < 2; ++x) {
       n[x] = p.visible_keys(length, row(x));
       offset[x] = p.tau_of(head) / p.divisor(n[x], length);
@@ -205,34 +255,40 @@ struct BlockRows {
   __device__ bool has_bias(int key0) const { return first_distance(key0) < p.window; }
 
   // c = q . k + sqrt(D) b for the warp's 16 rows.
-  __device__ void scores(float (&c)[N][4], Shared<T> q, Shared<T> k, Shared<float> slice,
+  template <class Rows>
+  __device__ void scores(float (&c)[N][4], const Rows& q, Shared<T> k, Shared<float> slice,
                          int key0) const {
-    const bool bias = has_bias(key0);
+    start_sums<-1>(c, has_bias(key0), slice, keys - 1 + strip_row + lane.g - 2 * lane.t);
+    add_products<T, D>(c, q, k);
+  }
+
+  // Whether some row of the warp does not see all keys of a tile. Only such tiles pay for a mask,
+  // and only they hold a row of a single key.
+  __device__ bool is_masked(int key0) const { return key0 + keys > all_see; }
+  __device__ bool sees(int key0, int i, int e) const { return key0 + lane.column(i, e) < n[e / 2]; }
+
+  // c = the weights, from what `scores` left. Returns whether one of the warp's is not 0.
+  __device__ bool weights(float (&c)[N][4], int key0, float scale2, const float (&shift)[2]) const {
 #pragma unroll
     for (int i = 0; i < N; ++i)
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        c[i][e] = bias ? float(slice[strip_row + lane.row(e) - lane.column(i, e) + keys - 1]) : 0.f;
-    add_products<T, D>(c, q, strip_row, k);
-  }
-
-  __device__ bool sees(int key0, int i, int e) const {
-    return key0 + keys <= all_see || key0 + lane.column(i, e) < n[e / 2];
-  }
-
-  // c = the weights, from what `scores` left. Returns whether one of the warp's is not 0.
-  __device__ bool weights(float (&c)[N][4], int key0, float scale2, const float (&lse2)[2]) const {
-    bool positive = false;
+        c[i][e] = elastic_weight(probability(c[i][e], scale2, shift[e / 2]), offset[e / 2]);
+    if (is_masked(key0)) {
+#pragma unroll
+      for (int i = 0; i < N; ++i)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if (is_single(n[e / 2], shift[e / 2])) c[i][e] = elastic_weight(1.f, offset[e / 2]);
+          if (!sees(key0, i, e)) c[i][e] = 0;
+        }
+    }
+    std::uint32_t bits = 0;
 #pragma unroll
     for (int i = 0; i < N; ++i)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int x = e / 2;
-        const float w = elastic_weight(probability(c[i][e], scale2, lse2[x], n[x]), offset[x]);
-        c[i][e] = sees(key0, i, e) ? w : 0.f;
-        positive |= c[i][e] != 0;
-      }
-    return any(positive);
+      for (int e = 0; e < 4; ++e) bits |= bits_of(c[i][e]);
+    return any(bits != 0);
   }
 };
 

@@ -18,13 +18,14 @@ struct BackwardArguments {
   LiveTiles live;
   Global<const T> out, mean_live_value, dout;
   Global<const float> lse;
-  Global<float> delta, dtau_rows;  // [B, H, Tq]
-  Global<float> dbias_partials;    // [B, H, groups, min(W, Tk)]
+  Global<RowNumbers> numbers;    // [B, H, Tq]
+  Global<float> dtau_rows;       // [B, H, Tq]
+  Global<float> dbias_partials;  // [B, H, groups, min(W, Tk)]
   int groups, bias_width;
   Global<std::uint32_t> dq, dk, dv;  // two numbers each
 };
 
-// One warp a row.
+// What the two other kernels need of a row. One warp a row.
 template <class T>
 __global__ void __launch_bounds__(tensor_threads) v2_delta_kernel(BackwardArguments<T> a) {
   const Problem<T>& p = a.problem;
@@ -33,9 +34,9 @@ __global__ void __launch_bounds__(tensor_threads) v2_delta_kernel(BackwardArgume
   const int head = block_index().y, b = block_index().z;
   if (row >= p.queries) return;
   const std::int64_t first = p.query(b, row, head);
-  const bool empty = p.visible_keys(p.length(b), row) == 0;
+  const int length = p.length(b), n = p.visible_keys(length, row);
   float with_out = 0, with_mean = 0;
-  for (int d = lane.lane; d < p.head_dim && !empty; d += warp_size) {
+  for (int d = lane.lane; d < p.head_dim && n > 0; d += warp_size) {
     const float gradient = to_float(a.dout[first + d]);
     with_out = fma(gradient, to_float(a.out[first + d]), with_out);
     with_mean = fma(gradient, to_float(a.mean_live_value[first + d]), with_mean);
@@ -45,8 +46,13 @@ __global__ void __launch_bounds__(tensor_threads) v2_delta_kernel(BackwardArgume
     with_mean += shuffle_xor(with_mean, lanes);
   }
   if (lane.lane != 0) return;
-  a.delta[p.row(b, head, row)] = fma(-p.tau_of(head), with_mean, with_out);
-  a.dtau_rows[p.row(b, head, row)] = with_mean;
+  const std::int64_t at = p.row(b, head, row);
+  const float tau = p.tau_of(head);
+  RowNumbers numbers{};
+  if (n > 0)
+    numbers = {shift_of(a.lse[at]), fma(-tau, with_mean, with_out), tau / p.divisor(n, length), n};
+  a.numbers[at] = numbers;
+  a.dtau_rows[at] = with_mean;
 }
 
 // Adds a lane's part of 16 rows of a gradient, times `scale`: row g + 8 x at `row_of(x)`, where
@@ -125,6 +131,7 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
   const auto q = p.query_rows(p.q, b, head), dout = p.query_rows(a.dout, b, head);
   const auto k = p.key_rows(p.k, b, head), v = p.key_rows(p.v, b, head);
   const float scale2 = p.scale * log2_e;
+  BiasSlice<D> bias(t.bias, t.slice - 1);
   const auto partials =
       a.dbias_partials + ((std::int64_t(b) * p.heads + head) * a.groups + group) * a.bias_width;
   for (int d = thread_index(); d < a.bias_width; d += tensor_threads) partials[d] = 0;
@@ -132,66 +139,83 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
   const int blocks = divided_up(p.queries, block_rows);
   for (int tile = group; tile < blocks; tile += a.groups) {
     const BlockRows<T, D> r(p, b, head, tile * block_rows);
-    const auto bits = a.live.row_tile(p, b, head, tile * block_warps + r.lane.warp);
     const auto sums = t.sums + r.lane.warp * t.diagonals;
     const int key_tiles = divided_up(r.key_end(), keys);
+    // Starts the copies of a tile. Returns a bit for each warp that has a live entry there: if none
+    // has, nobody asks for the values.
     const auto load = [&](int key_tile) {
+      unsigned live = 0;
       if (key_tile < key_tiles) {
-        load_tile<T, D>(t.k + key_tile % 2 * stage, keys, k, key_tile * keys);
-        load_tile<T, D>(t.v + key_tile % 2 * stage, keys, v, key_tile * keys);
+        for (int warp = 0; warp < block_warps; ++warp)
+          live |=
+              unsigned(is_live(a.live.row_tile(p, b, head, tile * block_warps + warp), key_tile))
+              << warp;
+        load_tile<T, D, keys>(t.k + key_tile % 2 * stage, k, key_tile * keys);
+        if (live) load_tile<T, D, keys>(t.v + key_tile % 2 * stage, v, key_tile * keys);
       }
       commit_copies();
+      return live;
     };
-    load_tile<T, D>(t.q, block_rows, q, r.row0);
-    load_tile<T, D>(t.dout, block_rows, dout, r.row0);
-    load(0);
-    float lse2[2], delta[2], dq[D / 8][4] = {};
+    load_tile<T, D, block_rows>(t.q, q, r.row0);
+    load_tile<T, D, block_rows>(t.dout, dout, r.row0);
+    unsigned next_live = load(0);
+    bias.fetch(p, head, r.first_distance(0));
+    float shift[2], delta[2], dq[D / 8][4] = {};
     for (int x = 0; x < 2; ++x) {
-      const RowNumbers numbers = row_numbers(p, b, head, r.row(x), a.lse, a.delta);
-      lse2[x] = numbers.lse2;
+      const RowNumbers numbers = r.n[x] ? a.numbers[p.row(b, head, r.row(x))] : RowNumbers{};
+      shift[x] = numbers.shift;
       delta[x] = numbers.delta;
     }
 
     for (int key_tile = 0; key_tile < key_tiles; ++key_tile) {
-      const int key0 = key_tile * keys;
-      const bool bias = r.has_bias(key0);
-      load(key_tile + 1);
-      if (bias) load_bias(t.bias, p, head, r.first_distance(key0), t.slice - 1);
+      const int key0 = key_tile * keys, first_distance = r.first_distance(key0);
+      const bool live = (next_live >> r.lane.warp & 1) != 0, has_bias = r.has_bias(key0);
+      next_live = load(key_tile + 1);
+      bias.put(p, first_distance);
       wait_copies<1>();
       barrier();
+      bias.fetch(p, head, first_distance - keys);
+      // This thread's diagonal of the tile, and what is summed of it.
+      const int distance = first_distance + thread_index();
+      const bool has_diagonal =
+          thread_index() < block_rows + keys - 1 && in_bias_window(distance, a.bias_width);
+      const float before = has_diagonal ? partials[distance] : 0.f;
       const auto k_tile = t.k + key_tile % 2 * stage, v_tile = t.v + key_tile % 2 * stage;
       float ds[N][4], dA[N][4] = {};
-      r.scores(ds, t.q, k_tile, t.bias, key0);
-      if (is_live(bits, key_tile)) add_products<T, D>(dA, t.dout, r.strip_row, v_tile);
+      r.scores(ds, TileRows<T, D>{t.q, r.strip_row}, k_tile, t.bias, key0);
+      if (live) add_products<T, D>(dA, TileRows<T, D>{t.dout, r.strip_row}, v_tile);
 #pragma unroll
       for (int i = 0; i < N; ++i)
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int x = e / 2;
-          const float P = probability(ds[i][e], scale2, lse2[x], r.n[x]);
-          const float w = elastic_weight(P, r.offset[x]);
-          const float gradient = score_gradient(P, w, dA[i][e], delta[x], r.n[x]);
-          ds[i][e] = r.sees(key0, i, e) ? gradient : 0.f;
+          const float P = probability(ds[i][e], scale2, shift[x]);
+          ds[i][e] = score_gradient(P, P + r.offset[x], dA[i][e], delta[x]);
         }
+      if (r.is_masked(key0)) {
+#pragma unroll
+        for (int i = 0; i < N; ++i)
+#pragma unroll
+          for (int e = 0; e < 4; ++e)
+            if (!r.sees(key0, i, e) || is_single(r.n[e / 2], shift[e / 2])) ds[i][e] = 0;
+      }
 #pragma unroll
       for (int j = 0; j < N / 2; ++j) {
         std::uint32_t operand[4];
         as_operand<T>(operand, ds[2 * j], ds[2 * j + 1]);
         add_rows<T, D>(dq, operand, k_tile, 16 * j);
       }
-      if (bias) {
+      if (has_bias) {
         sum_diagonals(sums, ds, r.lane);
         barrier();
-        for (int i = thread_index(); i < block_rows + keys - 1; i += tensor_threads) {
-          const int distance = r.first_distance(key0) + i;
-          if (!in_bias_window(distance, a.bias_width)) continue;
+        if (has_diagonal) {
           float sum = 0;
           for (int warp = 0; warp < block_warps; ++warp) {
-            const int diagonal = i - warp * strip;
+            const int diagonal = thread_index() - warp * strip;
             if (diagonal >= 0 && diagonal < strip + keys - 1)
               sum += t.sums[warp * t.diagonals + diagonal];
           }
-          partials[distance] += sum;
+          partials[distance] = before + sum;
         }
       }
       barrier();  // the tiles and the sums have been read
@@ -219,7 +243,7 @@ struct KeyTiles {
 
   static constexpr std::size_t bytes() {
     return 2 * shared_bytes_for<T>(block_rows * D) + 2 * shared_bytes_for<T>(2 * queries * D) +
-           shared_bytes_for<float>(slice) + shared_bytes_for<RowNumbers>(queries);
+           shared_bytes_for<float>(slice) + shared_bytes_for<RowNumbers>(2 * queries);
   }
   __device__ explicit KeyTiles(SharedMemory memory)
       : k(memory.take<T>(block_rows * D)),
@@ -227,7 +251,7 @@ struct KeyTiles {
         q(memory.take<T>(2 * queries * D)),
         dout(memory.take<T>(2 * queries * D)),
         bias(memory.take<float>(slice)),
-        numbers(memory.take<RowNumbers>(queries)) {}
+        numbers(memory.take<RowNumbers>(2 * queries)) {}
 };
 
 // One block 64 keys of one key head. It goes through the queries of all heads that read them.
@@ -242,69 +266,83 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
   const int length = p.length(b), position0 = p.first_position(length);
   if (key0 >= length) return;
   const Lane lane;
-  const int strip_row = lane.warp * strip, key_tile = (key0 + strip_row) / keys_of_tile<D>;
+  const int strip_row = lane.warp * strip;
   const float scale2 = p.scale * log2_e;
 
   const int first_row = key0 - position0;  // the first that sees a key of the block
   const int first_tile = first_row > 0 ? first_row / queries : 0;
   const int tiles = divided_up(p.queries, queries) - first_tile, steps = group * tiles;
+  const auto head_of = [&](int step) { return head0 + step / tiles; };
+  const auto row0_of = [&](int step) { return (first_tile + step % tiles) * queries; };
+  const auto first_distance = [&](int step) {
+    return position0 + row0_of(step) - key0 - (block_rows - 1);
+  };
+
+  // Starts the copies of a step. Returns a bit for each of its tiles of 16 queries with a live
+  // entry, key tile after key tile: if none has, nobody asks for the gradients of the outputs.
+  constexpr int strips = queries / strip, key_tiles = block_rows / keys_of_tile<D>;
   const auto load = [&](int step) {
+    unsigned live = 0;
     if (step < steps) {
-      const int head = head0 + step / tiles, row0 = (first_tile + step % tiles) * queries;
-      const int to = step % 2 * stage;
-      load_tile<T, D>(t.q + to, queries, p.query_rows(p.q, b, head), row0);
-      load_tile<T, D>(t.dout + to, queries, p.query_rows(a.dout, b, head), row0);
+      const int head = head_of(step), row0 = row0_of(step), to = step % 2 * stage;
+      for (int j = 0; j < strips; ++j)
+        for (int c = 0; c < key_tiles; ++c)
+          live |= unsigned(row0 + j * strip < p.queries &&
+                           is_live(a.live.row_tile(p, b, head, row0 / strip + j),
+                                   key0 / keys_of_tile<D> + c))
+                  << (c * strips + j);
+      load_tile<T, D, queries>(t.q + to, p.query_rows(p.q, b, head), row0);
+      if (live) load_tile<T, D, queries>(t.dout + to, p.query_rows(a.dout, b, head), row0);
+      if (thread_index() < queries) {
+        const bool there = row0 + thread_index() < p.queries;
+        const Global<const RowNumbers> numbers = a.numbers;
+        copy_async<RowNumbers>(t.numbers, step % 2 * queries + thread_index(),
+                               numbers + p.row(b, head, row0 + thread_index()), there);
+      }
     }
     commit_copies();
+    return live;
   };
-  load_tile<T, D>(t.k, block_rows, p.key_rows(p.k, b, head0), key0);
-  load_tile<T, D>(t.v, block_rows, p.key_rows(p.v, b, head0), key0);
-  load(0);
+  load_tile<T, D, block_rows>(t.k, p.key_rows(p.k, b, head0), key0);
+  load_tile<T, D, block_rows>(t.v, p.key_rows(p.v, b, head0), key0);
+  unsigned next_live = load(0);
+  BiasSlice<D> bias(t.bias, t.slice - 1);
+  bias.fetch(p, head0, first_distance(0));
 
   float dk[D / 8][4] = {}, dv[D / 8][4] = {};
   for (int step = 0; step < steps; ++step) {
-    const int head = head0 + step / tiles, row0 = (first_tile + step % tiles) * queries;
-    const int first_distance = position0 + row0 - key0 - (block_rows - 1);
-    const bool bias = first_distance < p.window;
-    load(step + 1);
-    for (int i = thread_index(); i < queries; i += tensor_threads)
-      t.numbers[i] = row_numbers(p, b, head, row0 + i, a.lse, a.delta);
-    if (bias) load_bias(t.bias, p, head, first_distance, t.slice - 1);
+    // Of the warp's key tile, a bit for 16 queries.
+    const unsigned live = next_live >> strip_row / keys_of_tile<D> * strips & ((1u << strips) - 1);
+    next_live = load(step + 1);
+    bias.put(p, first_distance(step));
     wait_copies<1>();
     barrier();
+    if (step + 1 < steps) bias.fetch(p, head_of(step + 1), first_distance(step + 1));
     const auto q_tile = t.q + step % 2 * stage, dout_tile = t.dout + step % 2 * stage;
-
-    unsigned live = 0;  // a bit for 16 queries
-#pragma unroll
-    for (int j = 0; j < queries / strip; ++j)
-      live |= unsigned(row0 + j * strip < p.queries &&
-                       is_live(a.live.row_tile(p, b, head, row0 / strip + j), key_tile))
-              << j;
+    const auto numbers = t.numbers + step % 2 * queries;
     float s[N][4], dA[N][4] = {};
-#pragma unroll
-    for (int i = 0; i < N; ++i)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int diagonal = lane.column(i, e) - strip_row - lane.row(e) + block_rows - 1;
-        s[i][e] = bias ? float(t.bias[diagonal]) : 0.f;
-      }
-    add_products<T, D>(s, t.k, strip_row, q_tile);
-    if (live) add_products<T, D>(dA, t.v, strip_row, dout_tile, live);
+    start_sums<1>(s, first_distance(step) < p.window, t.bias,
+                  block_rows - 1 - strip_row - lane.g + 2 * lane.t);
+    add_products<T, D>(s, TileRows<T, D>{t.k, strip_row}, q_tile);
+    if (live) add_products<T, D>(dA, TileRows<T, D>{t.v, strip_row}, dout_tile, live);
+    const bool masked = key0 + strip_row + strip > seen_by_all(p, length, row0_of(step), queries);
 
 #pragma unroll
-    for (int j = 0; j < queries / strip; ++j) {
+    for (int j = 0; j < strips; ++j) {
       // s becomes the weights, dA the score gradients.
 #pragma unroll
       for (int i = 2 * j; i < 2 * j + 2; ++i)
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const RowNumbers r = t.numbers[lane.column(i, e)];
-          const bool seen = key0 + strip_row + lane.row(e) < r.n;
-          const float P = probability(s[i][e], scale2, r.lse2, r.n);
-          const float w = elastic_weight(P, r.offset);
-          const float gradient = score_gradient(P, w, dA[i][e], r.delta, r.n);
-          s[i][e] = seen ? w : 0.f;
-          dA[i][e] = seen ? gradient : 0.f;
+          const RowNumbers r = numbers[lane.column(i, e)];
+          const float P = probability(s[i][e], scale2, r.shift);
+          s[i][e] = elastic_weight(P, r.offset);
+          dA[i][e] = score_gradient(P, P + r.offset, dA[i][e], r.delta);
+          if (!masked) continue;
+          const bool seen = key0 + strip_row + lane.row(e) < r.n, single = is_single(r.n, r.shift);
+          if (single) s[i][e] = elastic_weight(1.f, r.offset);
+          if (!seen) s[i][e] = 0;
+          if (!seen || single) dA[i][e] = 0;
         }
       std::uint32_t operand[4];
       if (live >> j & 1) {
@@ -330,16 +368,18 @@ static_assert(QueryTiles<BFloat16, 64>::bytes() <= most_shared_bytes &&
               KeyTiles<BFloat16, 128>::bytes() <= most_shared_bytes);
 
 struct Buffers {
-  Global<float> delta, dtau_rows, dbias_partials;
+  Global<RowNumbers> numbers;
+  Global<float> dtau_rows, dbias_partials;
   std::size_t bytes;
 };
 
 Buffers make_buffers(const LazyAttention& a, void* workspace) {
   Workspace w(workspace);
-  const auto delta = w.take<float>(row_count(a)), dtau_rows = w.take<float>(row_count(a));
+  const auto numbers = w.take<RowNumbers>(row_count(a));
+  const auto dtau_rows = w.take<float>(row_count(a));
   const auto partials =
       w.take<float>(a.batch * a.heads * bias_groups(a, block_rows) * bias_width(a));
-  return {delta, dtau_rows, partials, w.bytes()};
+  return {numbers, dtau_rows, partials, w.bytes()};
 }
 
 }  // namespace
@@ -368,7 +408,7 @@ void v2_backward(const LazyAttention& attention, const LazyInputs& in, const Laz
         tensor(forward.mean_live_value),
         tensor(dout),
         view<const float>(forward.lse, row_count(attention)),
-        buffers.delta,
+        buffers.numbers,
         buffers.dtau_rows,
         buffers.dbias_partials,
         groups,

@@ -46,36 +46,42 @@ struct OnlineSum {
   // Takes a tile in. Returns whether a weight of the warp's may come out positive: lse only grows,
   // so that a tile far enough below -tau / n is dead already. NaN counts as live.
   template <class T, int D>
-  __device__ bool add(const float (&c)[keys_of_tile<D> / 8][4], const BlockRows<T, D>& r, int key0,
+  __device__ bool add(float (&c)[keys_of_tile<D> / 8][4], const BlockRows<T, D>& r, int key0,
                       float scale2) {
+    constexpr int N = keys_of_tile<D> / 8;
+    if (r.is_masked(key0)) {
+#pragma unroll
+      for (int i = 0; i < N; ++i)
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          if (!r.sees(key0, i, e)) c[i][e] = -infinity;
+    }
     bool may_live = false;
 #pragma unroll
     for (int x = 0; x < 2; ++x) {
       float top = -infinity;
 #pragma unroll
-      for (int i = 0; i < keys_of_tile<D> / 8; ++i)
+      for (int i = 0; i < N; ++i)
 #pragma unroll
-        for (int e = 2 * x; e < 2 * x + 2; ++e)
-          if (r.sees(key0, i, e)) top = Max()(top, c[i][e] * scale2);
-      top = Max()(top, shuffle_xor(top, 1));
-      top = Max()(top, shuffle_xor(top, 2));
+        for (int e = 2 * x; e < 2 * x + 2; ++e) top = larger(top, c[i][e]);
+      top = larger(top, shuffle_xor(top, 1));
+      top = larger(top, shuffle_xor(top, 2)) * scale2;
 
       const float before = largest[x];
-      largest[x] = Max()(before, top);
+      largest[x] = larger(before, top);
       const float base = shift(x);
       float part = 0;
 #pragma unroll
-      for (int i = 0; i < keys_of_tile<D> / 8; ++i)
+      for (int i = 0; i < N; ++i)
 #pragma unroll
-        for (int e = 2 * x; e < 2 * x + 2; ++e)
-          if (r.sees(key0, i, e)) part += exp2_fast(fma(c[i][e], scale2, -base));
+        for (int e = 2 * x; e < 2 * x + 2; ++e) part += exp2_fast(fma(c[i][e], scale2, -base));
       part += shuffle_xor(part, 1);
       part += shuffle_xor(part, 2);
       sum[x] = fma(sum[x], before == largest[x] ? 1.f : exp2_fast(before - base), part);
 
       const float lse = lse2(x), slack = 1e-4f + 1e-6f * (lse < 0 ? -lse : lse);
       const bool dead = r.offset[x] < 0 && top - lse < log2_fast(-r.offset[x]) - slack;
-      may_live |= r.n[x] > 0 && !dead;
+      may_live |= key0 < r.n[x] && !dead;
     }
     return any(may_live);
   }
@@ -96,9 +102,7 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
   const auto k = p.key_rows(p.k, r.b, r.head), v = p.key_rows(p.v, r.b, r.head);
   const int key_tiles = divided_up(r.key_end(), keys);
   const float scale2 = p.scale * log2_e;
-  const auto load_slice = [&](int key0) {
-    if (r.has_bias(key0)) load_bias(t.bias, p, r.head, r.first_distance(key0), t.slice - 1);
-  };
+  BiasSlice<D> bias(t.bias, t.slice - 1);
 
   // Each warp keeps the bits of its 16 rows.
   const auto strip_bits = [&](int warp) {
@@ -116,42 +120,46 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
   };
 
   // Pass 1: lse, from the diagonal outwards.
-  load_tile<T, D>(t.q, block_rows, q, r.row0);
-  if (key_tiles > 0) load_tile<T, D>(t.k, keys, k, (key_tiles - 1) * keys);
+  load_tile<T, D, block_rows>(t.q, q, r.row0);
+  if (key_tiles > 0) load_tile<T, D, keys>(t.k, k, (key_tiles - 1) * keys);
   commit_copies();
+  bias.fetch(p, r.head, r.first_distance((key_tiles - 1) * keys));
+  const TileRows<T, D> queries{t.q, r.strip_row};
   OnlineSum sums;
   for (int i = 0; i < key_tiles; ++i) {
     const int key_tile = key_tiles - 1 - i, key0 = key_tile * keys;
-    if (key_tile > 0) load_tile<T, D>(t.k + (i + 1) % 2 * stage, keys, k, key0 - keys);
+    if (key_tile > 0) load_tile<T, D, keys>(t.k + (i + 1) % 2 * stage, k, key0 - keys);
     commit_copies();
-    load_slice(key0);
+    bias.put(p, r.first_distance(key0));
     wait_copies<1>();
     barrier();
+    bias.fetch(p, r.head, r.first_distance(key0 - keys));
     float c[keys / 8][4];
-    r.scores(c, t.q, t.k + i % 2 * stage, t.bias, key0);
+    r.scores(c, queries, t.k + i % 2 * stage, t.bias, key0);
     const bool may_live = sums.add(c, r, key0, scale2);
     mark(key_tile, may_live || !p.skip_dead_tiles);
     barrier();  // the tile has been read
   }
   // lse is kept in natural units; all passes take it from there, so that their gates agree.
-  float lse2[2];
+  float shift[2];
   for (int x = 0; x < 2; ++x) {
     const float lse = sums.lse2(x) * ln_2;
-    lse2[x] = lse * log2_e;
+    shift[x] = shift_of(lse);
     if (r.lane.t == 0 && r.row(x) < p.queries) a.lse[p.row(r.b, r.head, r.row(x))] = lse;
   }
 
   // Pass 2: the tiles that some warp has marked.
   const auto next_marked = [&](int key_tile) {
     for (; key_tile >= 0; --key_tile)
+#pragma unroll 1
       for (int warp = 0; warp < block_warps; ++warp)
         if (is_live(strip_bits(warp), key_tile)) return key_tile;
     return -1;
   };
   const auto load = [&](int key_tile, int i) {
     if (key_tile >= 0) {
-      load_tile<T, D>(t.k + i % 2 * stage, keys, k, key_tile * keys);
-      load_tile<T, D>(t.v + i % 2 * stage, keys, v, key_tile * keys);
+      load_tile<T, D, keys>(t.k + i % 2 * stage, k, key_tile * keys);
+      load_tile<T, D, keys>(t.v + i % 2 * stage, v, key_tile * keys);
     }
     commit_copies();
   };
@@ -160,28 +168,30 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
   barrier();  // the bits are there for all
   int key_tile = next_marked(key_tiles - 1);
   load(key_tile, 0);
+  bias.fetch(p, r.head, r.first_distance(key_tile * keys));
   for (int i = 0; key_tile >= 0; ++i) {
     const int next = next_marked(key_tile - 1), key0 = key_tile * keys;
     load(next, i + 1);
-    load_slice(key0);
+    bias.put(p, r.first_distance(key0));
     wait_copies<1>();
     barrier();
+    bias.fetch(p, r.head, r.first_distance(next * keys));
     if (is_live(bits, key_tile)) {
       float c[keys / 8][4];
-      r.scores(c, t.q, t.k + i % 2 * stage, t.bias, key0);
-      const bool live = r.weights(c, key0, scale2, lse2);
+      r.scores(c, queries, t.k + i % 2 * stage, t.bias, key0);
+      const bool live = r.weights(c, key0, scale2, shift);
       if (!live && r.lane.lane == 0) bits[key_tile / 32] &= ~(1u << key_tile % 32);
       if (live || !p.skip_dead_tiles) {
         const auto values = t.v + i % 2 * stage;
 #pragma unroll
         for (int j = 0; j < keys / 16; ++j) {
-          std::uint32_t operand[4];
-          as_operand<T>(operand, c[2 * j], c[2 * j + 1]);
-          add_rows<T, D>(out, operand, values, 16 * j);
-          if constexpr (training) {
-            as_live_operand<T>(operand, c[2 * j], c[2 * j + 1]);
-            add_rows<T, D>(live_sum, operand, values, 16 * j);
-          }
+          std::uint32_t weights[4], live_entries[4];
+          as_operand<T>(weights, c[2 * j], c[2 * j + 1]);
+          as_live_operand<T>(live_entries, c[2 * j], c[2 * j + 1]);
+          for_each_column<T, D>(values, 16 * j, [&](int n, std::uint32_t b0, std::uint32_t b1) {
+            multiply_add<T>(out[n], weights, b0, b1);
+            if constexpr (training) multiply_add<T>(live_sum[n], live_entries, b0, b1);
+          });
         }
       }
     }
@@ -219,18 +229,21 @@ __global__ void __launch_bounds__(tensor_threads) v2_weights_kernel(WeightsArgum
   const Tiles<T, D> t{SharedMemory()};
   const int row0 = a.first_row + block_index().x * block_rows;
   const BlockRows<T, D> r(p, a.b, a.head, row0);
-  float lse2[2];
-  for (int x = 0; x < 2; ++x) lse2[x] = r.n[x] ? a.lse[p.row(a.b, a.head, r.row(x))] * log2_e : 0.f;
-  load_tile<T, D>(t.q, block_rows, p.query_rows(p.q, a.b, a.head), row0);
+  BiasSlice<D> bias(t.bias, t.slice - 1);
+  float shift[2];
+  for (int x = 0; x < 2; ++x)
+    shift[x] = r.n[x] ? shift_of(a.lse[p.row(a.b, a.head, r.row(x))]) : 0.f;
+  load_tile<T, D, block_rows>(t.q, p.query_rows(p.q, a.b, a.head), row0);
   for (int key0 = 0; key0 < p.keys; key0 += keys) {
-    load_tile<T, D>(t.k, keys, p.key_rows(p.k, a.b, a.head), key0);
+    load_tile<T, D, keys>(t.k, p.key_rows(p.k, a.b, a.head), key0);
     commit_copies();
-    if (r.has_bias(key0)) load_bias(t.bias, p, a.head, r.first_distance(key0), t.slice - 1);
+    bias.fetch(p, r.head, r.first_distance(key0));
+    bias.put(p, r.first_distance(key0));
     wait_copies<0>();
     barrier();
     float c[keys / 8][4];
-    r.scores(c, t.q, t.k, t.bias, key0);
-    r.weights(c, key0, p.scale * log2_e, lse2);
+    r.scores(c, TileRows<T, D>{t.q, r.strip_row}, t.k, t.bias, key0);
+    r.weights(c, key0, p.scale * log2_e, shift);
     for (int i = 0; i < keys / 8; ++i)
       for (int e = 0; e < 4; ++e) {
         const int row = r.row(e / 2) - a.first_row, key = key0 + r.lane.column(i, e);

@@ -3,6 +3,7 @@
 // interface.
 
 #include <cstring>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,7 @@ struct KernelAnswer {
   std::vector<std::uint32_t> live_tiles;
   LazySizes sizes;
   emulated::Counters forward, backward;
+  std::map<std::string, std::size_t> shared_bytes;  // of a block of each kernel launched
 };
 
 inline LazyAttention kernel_call(const Problem<float>& p, const KernelRun& how) {
@@ -110,12 +112,12 @@ inline void must(int status) {
 
 /// Weights of all rows, with the rung's own gate.
 inline void kernel_weights(const Problem<float>& p, const LazyAttention& a, const LazyInputs& in,
-                           Answer<float>& answer) {
+                           Answer<float>& answer, void* stream = nullptr) {
   const AttentionShape& s = p.shape;
   for (Index b = 0; b < s.batch; ++b)
     for (Index h = 0; h < s.heads; ++h)
       must(lazy_attention_weights(&a, &in, answer.lse.data(), b, h, 0, s.queries,
-                                  answer.weights.data() + weight_offset(s, b, h, 0), nullptr));
+                                  answer.weights.data() + weight_offset(s, b, h, 0), stream));
 }
 
 inline KernelAnswer kernel_attention(const Problem<float>& p, const KernelRun& how) {
@@ -138,9 +140,10 @@ inline KernelAnswer kernel_attention(const Problem<float>& p, const KernelRun& h
                         k.live_tiles.empty() ? nullptr : k.live_tiles.data()};
   emulated::Machine machine{.seed = how.seed};
   must(lazy_attention_forward(&a, &in, &out, forward_space.data(), &machine));
-  k.forward = std::exchange(machine.counters, {});
+  k.forward = machine.counters;
   answer.out = out_tensor.floats();
-  kernel_weights(p, a, in, answer);
+  kernel_weights(p, a, in, answer, &machine);
+  machine.counters = {};
 
   Formatted dq(how.type, answer.dq), dk(how.type, answer.dk), dv(how.type, answer.dv);
   Formatted dout(how.type, p.dout);
@@ -150,6 +153,7 @@ inline KernelAnswer kernel_attention(const Problem<float>& p, const KernelRun& h
     must(lazy_attention_backward(&a, &in, &out, dout.data(), &grads, backward_space.data(),
                                  &machine));
   k.backward = machine.counters;
+  k.shared_bytes = machine.shared_bytes;
   answer.dq = dq.floats(), answer.dk = dk.floats(), answer.dv = dv.floats();
   return k;
 }

@@ -1,6 +1,7 @@
-// The compiled kernels against tests/kernel_budgets.tsv: registers, stack, spills, and as many
-// products of matrices as the algorithm has. Without nvcc there is nothing to read, and a line says
-// so. `lazy_tests "[print-budgets]"` prints the table of this build.
+// The compiled kernels against tests/kernel_budgets.tsv: registers, stack, spills, as many products
+// of matrices as the algorithm has, and the shared memory that their launches ask for. Without nvcc
+// there is nothing to read, and a line says so. `lazy_tests "[print-budgets]"` prints the table of
+// this build.
 
 #include <algorithm>
 #include <iostream>
@@ -9,7 +10,9 @@
 
 #include "tests/catch.hpp"
 #include "tests/cubin.hpp"
+#include "tests/kernel_answers.hpp"
 
+using namespace lazy;
 using namespace lazy::test;
 
 namespace {
@@ -25,7 +28,30 @@ const std::string nvcc_version;
 struct Row {
   std::string nvcc, architecture;
   KernelCode code;
+  std::size_t shared_bytes;
 };
+
+/// Shared memory that a block of a kernel asks for when it is launched, whose D and format are
+/// those in the compiled kernel's name.
+std::size_t shared_bytes_of(const std::string& name) {
+  const std::size_t arguments = std::min(name.find('<'), name.size());
+  std::string launch = name.substr(0, arguments);
+  if (const auto end = launch.find("_kernel"); end + 7 == launch.size()) launch.erase(end);
+  const std::size_t number = name.find_first_of("136", arguments);  // 32, 64 or 128
+  const bool has_dim = number != name.npos && (name[number - 1] == ',' || name[number - 1] == '<');
+  const Index D = has_dim ? std::stoi(name.substr(number)) : 64;
+  const bool tensor = name.rfind("v2", 0) == 0;
+  const KernelRun how{.rung = tensor                     ? "v2"
+                              : name.rfind("v0", 0) == 0 ? "v0"
+                                                         : "v1",
+                      .type = tensor ? LAZY_BFLOAT16 : LAZY_FLOAT32};
+  static std::map<std::pair<std::string, Index>, std::map<std::string, std::size_t>> launched;
+  auto& of_run = launched[{how.rung, D}];
+  if (of_run.empty())
+    of_run =
+        kernel_attention(make_problem<float>({{1, 1, 1, 1, 1, D, 1}, {}, {-1}}), how).shared_bytes;
+  return of_run.at(launch);
+}
 
 std::string key(const Row& row) {
   return "sm_" + row.architecture + " " + row.code.name;
@@ -38,7 +64,8 @@ std::vector<Row> compiled() {
     if (entry.path().extension() != ".cubin") continue;
     const int architecture = std::stoi(name.substr(name.find("compute_") + 8));
     for (const KernelCode& code : read_cubin(entry.path()))
-      rows.push_back({nvcc_version, std::to_string(architecture), code});
+      rows.push_back(
+          {nvcc_version, std::to_string(architecture), code, shared_bytes_of(code.name)});
   }
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
     return std::pair(std::stoi(a.architecture), a.code.name) <
@@ -55,7 +82,7 @@ std::vector<Row> table() {
     Row row;
     std::istringstream words(line);
     words >> row.nvcc >> row.architecture >> row.code.name >> row.code.registers >>
-        row.code.stack_bytes >> row.code.local_accesses >> row.code.products;
+        row.code.stack_bytes >> row.code.local_accesses >> row.code.products >> row.shared_bytes;
     REQUIRE(words);
     rows.push_back(row);
   }
@@ -99,6 +126,7 @@ TEST_CASE("no kernel takes more than its budget", "[kernels]") {
       CHECK(code.stack_bytes <= budget->code.stack_bytes);
       CHECK(code.local_accesses <= budget->code.local_accesses);
       CHECK(code.products == budget->code.products);
+      CHECK(row.shared_bytes <= budget->shared_bytes);
       continue;
     }
     // Another compiler: it may take more registers, but not spill what did not spill.
@@ -129,9 +157,11 @@ TEST_CASE("tensor kernels multiply as often as the algorithm says", "[kernels]")
 }
 
 TEST_CASE("the table of budgets of this build", "[.][print-budgets]") {
-  std::cout << "# nvcc\tsm\tkernel\tregisters\tstack bytes\tlocal loads and stores\tproducts\n";
+  std::cout << "# nvcc\tsm\tkernel\tregisters\tstack bytes\tlocal loads and "
+               "stores\tproducts\tshared bytes\n";
   for (const Row& row : compiled())
     std::cout << row.nvcc << "\t" << row.architecture << "\t" << row.code.name << "\t"
               << row.code.registers << "\t" << row.code.stack_bytes << "\t"
-              << row.code.local_accesses << "\t" << row.code.products << "\n";
+              << row.code.local_accesses << "\t" << row.code.products << "\t" << row.shared_bytes
+              << "\n";
 }

@@ -131,7 +131,7 @@ inline void lane_left_the_shuffle(Wrong a) {
 
 inline void misaligned_copy(Wrong a) {
   auto x = SharedMemory().take<float>(64);
-  copy_async<float>(x, a.out + blamed(a, 1), true);
+  copy_async<float>(x, 0, a.out + blamed(a, 1), true);
 }
 
 // Three stages of a ring are on their way, the wait leaves one too many.
@@ -141,7 +141,7 @@ void short_wait(Wrong a) {
   auto x = SharedMemory().take<float>(3 * 256);
   float sum = 0;
   for (int stage = 0; stage < 3; ++stage) {
-    copy_async<float>(x + (256 * stage + 4 * i), a.out + 4 * i, true);
+    copy_async<float>(x, 256 * stage + 4 * i, a.out + 4 * i, true);
     commit_copies();
   }
   wait_copies<groups_left>();
@@ -174,20 +174,20 @@ void product(Product p) {
   auto a = memory.take<BFloat16>(16 * 64), b = memory.take<BFloat16>(64 * 8);
   const int lane = thread_index();
   for (int i = lane; i < 16 * 8; i += 32)
-    copy_async<BFloat16>(a + piece_at<lanes>(i / 8, i % 8), p.a + 8 * i, true);
-  for (int row = lane; row < 64; row += 32) copy_async<BFloat16>(b + 8 * row, p.b + 8 * row, true);
+    copy_async<BFloat16>(a, piece_at<lanes>(i / 8, i % 8), p.a + 8 * i, true);
+  for (int row = lane; row < 64; row += 32) copy_async<BFloat16>(b, 8 * row, p.b + 8 * row, true);
   commit_copies();
   wait_copies<0>();
   warp_barrier();
   float c[4] = {0, 0, 0, 0};
   for (int k = 0; k < 64; k += 32) {
     std::uint32_t fb[4];
-    load_matrices_transposed(fb, b + 8 * (k + lane));
+    load_matrices_transposed(fb, b, 8 * (k + lane));
     for (int half = 0; half < 2; ++half) {
       std::uint32_t fa[4];
       const int row = lanes == Lanes::swapped ? lane / 2 : lane % 16;
       const int piece = lanes == Lanes::swapped ? lane % 2 : lane / 16;
-      load_matrices(fa, a + piece_at<lanes>(row, k / 8 + 2 * half + piece));
+      load_matrices(fa, a, piece_at<lanes>(row, k / 8 + 2 * half + piece));
       multiply_add<BFloat16>(c, fa, fb[2 * half], fb[2 * half + 1]);
     }
   }

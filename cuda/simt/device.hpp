@@ -83,14 +83,16 @@ __device__ inline bool any(bool value) {
 
 // ---- Asynchronous copies (sm_80 and newer).
 
-__device__ inline std::uint32_t shared_address(const void* p) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+/// In 32 bits, element `at` apart, so that a constant in it ends up in the instruction.
+template <class T>
+__device__ std::uint32_t shared_address(const T* array, int at) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(array)) + at * sizeof(T);
 }
 
 template <class T>
-__device__ void copy_async(Shared<T> to, Global<const T> from, bool valid) {
+__device__ void copy_async(Shared<T> to, int at, Global<const T> from, bool valid) {
   const int bytes_read = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to, at)),
                "l"(from), "r"(bytes_read)
                : "memory");
 }
@@ -105,17 +107,17 @@ __device__ void wait_copies() {
 // ---- Tensor cores (sm_80 and newer).
 
 template <class T>
-__device__ void load_matrices(std::uint32_t (&to)[4], Shared<T> row) {
+__device__ void load_matrices(std::uint32_t (&to)[4], Shared<T> array, int at) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(shared_address(row))
+               : "r"(shared_address(array, at))
                : "memory");
 }
 template <class T>
-__device__ void load_matrices_transposed(std::uint32_t (&to)[4], Shared<T> row) {
+__device__ void load_matrices_transposed(std::uint32_t (&to)[4], Shared<T> array, int at) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(shared_address(row))
+               : "r"(shared_address(array, at))
                : "memory");
 }
 
@@ -155,6 +157,12 @@ __device__ std::uint32_t pack(float low, float high) {
 
 __device__ inline float fma(float a, float b, float c) {
   return __fmaf_rn(a, b, c);
+}
+__device__ inline float larger(float a, float b) {
+  return ::fmaxf(a, b);
+}
+__device__ inline std::uint32_t bits_of(float x) {
+  return __float_as_uint(x);
 }
 __device__ inline float exp(float x) {
   return ::expf(x);

@@ -220,15 +220,16 @@ inline bool any(bool value, Where where = Where::current()) {
 
 // ---- Asynchronous copies of 16 bytes.
 
-/// Starts copying 16 bytes to `to[0]`; zeros instead if not `valid`, and `from` is not read.
+/// Starts copying 16 bytes to `to[at]`; zeros instead if not `valid`, and `from` is not read.
 template <class T>
-void copy_async(Shared<T> to, Global<const T> from, bool valid, Where where = Where::current()) {
+void copy_async(Shared<T> to, int at, Global<const T> from, bool valid,
+                Where where = Where::current()) {
   constexpr std::int64_t count = 16 / sizeof(T);
   const T* source = valid ? from.checked(At(0, where), count) : nullptr;
   if (reinterpret_cast<std::uintptr_t>(source) % 16 != 0)
     block().fail(Fault::misaligned, where,
                  "an asynchronous copy from an address not a multiple of 16");
-  block().start_copy(to.checked(At(0, where), count), source, where);
+  block().start_copy(to.checked(At(at, where), count), source, where);
 }
 inline void commit_copies() {
   block().commit_copies();
@@ -285,15 +286,16 @@ void load_matrices(std::uint32_t (&to)[4], std::size_t byte, bool transposed, Wh
 
 }  // namespace detail
 
-/// Four 8x8 matrices of 16-bit numbers; each lane gives the address of one of the 32 rows.
+/// Four 8x8 matrices of 16-bit numbers; each lane says where in `array` one of the 32 rows starts.
 template <class T>
-void load_matrices(std::uint32_t (&to)[4], Shared<T> row, Where where = Where::current()) {
-  detail::load_matrices<T>(to, row.checked(At(0, where), 8), false, where);
+void load_matrices(std::uint32_t (&to)[4], Shared<T> array, int at,
+                   Where where = Where::current()) {
+  detail::load_matrices<T>(to, array.checked(At(at, where), 8), false, where);
 }
 template <class T>
-void load_matrices_transposed(std::uint32_t (&to)[4], Shared<T> row,
+void load_matrices_transposed(std::uint32_t (&to)[4], Shared<T> array, int at,
                               Where where = Where::current()) {
-  detail::load_matrices<T>(to, row.checked(At(0, where), 8), true, where);
+  detail::load_matrices<T>(to, array.checked(At(at, where), 8), true, where);
 }
 
 /// C [16, 8] += A [16, 16] B [16, 8], in float. Lane l = 4 g + t holds C (g, 2t), (g, 2t + 1),
@@ -346,6 +348,13 @@ std::uint32_t pack(float low, float high) {
 inline float fma(float a, float b, float c) {
   ++block().counters().fused;
   return std::fma(a, b, c);
+}
+/// Of a number and NaN the number.
+inline float larger(float a, float b) {
+  return std::fmax(a, b);
+}
+inline std::uint32_t bits_of(float x) {
+  return std::bit_cast<std::uint32_t>(x);
 }
 inline float exp(float x) {
   ++block().counters().exponentials;

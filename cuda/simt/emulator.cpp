@@ -320,6 +320,7 @@ void run_grid(const Launch& launch, const std::function<void()>& thread) {
   std::mt19937_64 random(machine.seed + static_cast<std::uint64_t>(machine.counters.launches));
   std::shuffle(order.begin(), order.end(), random);
   ++machine.counters.launches;
+  machine.shared_bytes[launch.name] = launch.shared_bytes;
   for (const std::int64_t i : order) {
     const auto x = i % grid.x, y = i / grid.x % grid.y, z = i / grid.x / grid.y;
     block.run({int(x), int(y), int(z)}, random());

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <stdexcept>
 #include <string>
 
@@ -37,6 +38,7 @@ struct Machine {
   std::uint64_t seed = 1;
   bool count_wavefronts = false;  // of ordinary loads and stores: slow
   Counters counters = {};
+  std::map<std::string, std::size_t> shared_bytes = {};  // of a block of each kernel launched
 };
 
 /// Launches are synchronous; null is a machine of its own for each launch.

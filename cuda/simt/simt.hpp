@@ -8,8 +8,8 @@
 //   memory       Global<T> Shared<T>: a pointer, an index; SharedMemory hands out a block's memory
 //   between lanes  shuffle_xor shuffle_down any
 //   copies       copy_async<16 bytes> commit_copies wait_copies<groups left>
-//   tensor cores load_matrices load_matrices_transposed multiply_add pack live_mask
-//   arithmetic   fma exp log exp2_fast log2_fast
+//   tensor cores load_matrices load_matrices_transposed multiply_add pack
+//   arithmetic   fma larger exp log exp2_fast log2_fast bits_of
 //   the host's   view launch shared_bytes_for
 //
 // Kernels live in namespace lazy::LAZY_TARGET, lazy::cuda or lazy::emulated, so that a program may
