@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := menu
 VERBS := $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)
-VARIABLES := TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA PROMPT TOKENS THREADS PORTABLE PEERS SECONDS KILLS MUTANTS PREFIX
+VARIABLES := TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA PROMPT TOKENS THREADS PORTABLE PEERS SECONDS KILLS MUTANTS PREFIX N PYTHON TORCH
 
 given := $(strip $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$(filter-out -*,$v))))
 unknown := $(firstword $(filter-out $(VARIABLES),$(given)))
@@ -11,9 +11,12 @@ ifneq ($(unknown),)
   $(error No variable is called $(unknown)$(if $(meant), (did you mean $(meant)?)). Known: $(VARIABLES))
 endif
 
+lesson := $(if $(filter 1 2 3 4 5 6 7 8 9,$N),0)$N
 ifeq ($(origin OUT),undefined)
   OUT := runs/$(or $(PRESET),toy)
   compare: OUT := runs/compare
+  parity: OUT := build/parity.json
+  tutorial: OUT := runs/tutorial_$(lesson)
   bench: OUT := docs/results/$(shell date +%F)-cpu$(if $(PORTABLE),-x86-64-v3)
 endif
 ifdef THREADS
@@ -37,11 +40,11 @@ checked = -DLAZY_CUDA=OFF -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O2 
 archer = $$(dirname "$$(readlink -f "$$(command -v clang++)")")/../lib/libarcher.so
 run = cd $1 && ctest --label-regex $2 --parallel $(cores) --output-on-failure --no-tests=error
 
-.PHONY: $(VERBS) menu ready clang tool given-text
+.PHONY: $(VERBS) menu ready clang tool given-text given-lesson
 .NOTPARALLEL:
 menu:
 	@echo 'Lazy Attention: attention that may look away. Every verb sets up and builds what it needs.'; echo
-	@sed -n 's/^\([a-z-]*\):.*\#\# \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*\#\# \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 	@echo; echo '  For example: make train TEXT=my.txt STEPS=500 OUT=runs/mine'
 	@echo '  Variables:   $(VARIABLES)'
 
@@ -54,6 +57,8 @@ tool: ready
 	@$(call compile,build,lazy)
 given-text:
 	@[ -z "$$TEXT" ] || [ -e "$$TEXT" ] || { echo "TEXT=$$TEXT does not exist here ($$PWD). A file or a folder is needed, or leave TEXT away." >&2; exit 2; }
+given-lesson:
+	@[ -d "$(wildcard tutorials/$(lesson)_*)" ] || { echo "N='$N' is not a tutorial. Choose one, as N=1:" >&2; cd tutorials && ls -d [0-9]*_* >&2; exit 2; }
 
 setup:       ## install what the build needs, fetch the text to train on
 	@bash apps/setup.sh --report
@@ -77,12 +82,31 @@ bench: ready ## validate, then time against this machine's peak and PyTorch: POR
 	@$(call configure,$(bench_build),$(if $(PORTABLE),-DLAZY_TESTS=OFF -DLAZY_CUDA=OFF,$(native)))
 	@$(call compile,$(bench_build),lazy)
 	@$(bench_build)/lazy bench $(call flag,THREADS,threads) $(call flag,PEERS,peers) --out "$$OUT"
+parity: ready ## kernels against float64, on the GPU if there is one, else emulated: OUT SEED
+	@$(call configure,build,$(native))
+	@$(call compile,build,lazy_parity)
+	@build/lazy_parity $(call flag,SEED,seed) --commit "$$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)" --out "$$OUT"
+tutorial: given-lesson ready ## run tutorial N: OUT for its pictures, STEPS where it trains; where to begin: tutorials/README.md
+	@$(call configure,build,$(native))
+	@$(call compile,build,tutorial_$(lesson))
+	@mkdir -p "$$OUT" && build/tutorials/tutorial_$(lesson) "$$OUT" $$STEPS && echo && echo "pictures: $$OUT"
+exercise: given-lesson ready ## grade the exercise of tutorial N
+	@$(call configure,build,$(native))
+	@$(call compile,build,exercise_$(lesson))
+	@build/tutorials/exercise_$(lesson)
 
 test: build  ## the tests that everybody runs, in minutes
-	@$(call run,build,'quick|quality|kernels')
+	@$(call run,build,'quick|quality|kernels|tutorial')
 test-full: build ## every test, the slow ones and the installed package too
 	@cd build && ctest --parallel $(cores) --output-on-failure --no-tests=error
 	@build/lazy_tests --durations yes '[full]'
+python:      ## the Python package in build/venv; TORCH=yes with PyTorch (see python/README.md)
+	@bash apps/setup.sh python
+	@bash python/environment.sh
+test-python: tool python ## types and tests of the Python package
+	@OMP_WAIT_POLICY=passive build/venv/bin/python -m pytest
+notebooks: tool python ## run every notebook; the results are in build/notebooks
+	@build/venv/bin/python notebooks/run.py
 asan: ready  ## the quick tests under AddressSanitizer and UBSan
 	@$(call configure,build/asan,-DLAZY_SANITIZE=address$(comma)undefined $(checked))
 	@$(call compile,build/asan,lazy_tests)
@@ -100,6 +124,9 @@ mutants: ready ## break the sources, one patch at a time: the tests must notice
 format:      ## clang-format over all C++ and CUDA
 	@bash apps/setup.sh format
 	@git ls-files '*.cpp' '*.hpp' '*.cu' 'cuda/*.h' | tr '\n' '\0' | xargs -0 clang-format -i
+docs:        ## the documentation as pages: build/docs/html/index.html
+	@bash apps/setup.sh docs
+	@docs/doxygen/build
 install: tool ## the tool and the library into PREFIX (default /usr/local)
 	@cmake --install build --prefix "$${PREFIX:-/usr/local}"
 clean:       ## remove what was built; runs/ and data/ stay

@@ -68,7 +68,7 @@ fi
 if [ -s data/bible.txt ]; then row ok text "data/bible.txt, $(wc -c <data/bible.txt | tr -d ' ') bytes"
 else row none text "no data/bible.txt: training uses the built-in tales" "make setup"; fi
 python=$(program_version python3)
-if [ -n "$python" ]; then row ok Python "$python"; else row none Python "not found; only the notebooks need it"; fi
+if [ -n "$python" ]; then row ok Python "$python"; else row none Python "not found; make docs, the notebooks and the checks of the documentation need it"; fi
 
 nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 if [ -n "$nvcc" ]; then row ok "CUDA toolkit" "$("$nvcc" --version | grep -oE 'release [0-9.]+' | cut -d' ' -f2)"

@@ -4,25 +4,21 @@
 #include <stdexcept>
 #include <vector>
 
+#include "cuda/kernel_call.hpp"
 #include "cuda/memory.hpp"
 #include "cuda/simt/formats.hpp"
 
 namespace lazy::kernels {
 namespace {
 
-const DeviceMemory& memory([[maybe_unused]] LazyDevice device) {
-#if defined(LAZY_WITH_CUDA)
-  if (device == LAZY_CUDA) return cuda::memory();
-#endif
-  return emulated::memory();  // a device that is not there is refused before any memory is asked
-                              // for
-}
-
 // An array on the device.
 class Array {
  public:
-  Array(LazyDevice device, std::size_t bytes)
-      : memory_(memory(device)), bytes_(bytes), data_(memory_.allocate(bytes > 0 ? bytes : 1)) {}
+  Array(LazyDevice device, std::size_t bytes, bool poison)
+      : memory_(memory(device)), bytes_(bytes), data_(memory_.allocate(bytes > 0 ? bytes : 1)) {
+    // All ones is NaN in every format.
+    if (poison) upload(std::vector<unsigned char>(bytes, 0xFF).data());
+  }
   ~Array() { memory_.release(data_); }
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
@@ -60,7 +56,7 @@ class Call {
        const Options& o);
 
   Array& array(std::size_t bytes) {
-    arrays_.push_back(std::make_unique<Array>(attention.device, bytes));
+    arrays_.push_back(std::make_unique<Array>(attention.device, bytes, poison_));
     return *arrays_.back();
   }
   // A tensor of the call's number format.
@@ -84,20 +80,12 @@ class Call {
 
  private:
   std::string rung_;
+  bool poison_;
   std::vector<std::unique_ptr<Array>> arrays_;
 };
 
-void must(int status) {
-  if (status == LAZY_REFUSED) throw std::invalid_argument(lazy_attention_error());
-  if (status == LAZY_FAILED) throw std::runtime_error(lazy_attention_error());
-}
-
-LazyAttention describe(const AttentionShape& s, const Options& o) {
-  LazyAttention a{};
-  a.batch = s.batch, a.queries = s.queries, a.keys = s.keys;
-  a.heads = s.heads, a.kv_heads = s.kv_heads, a.head_dim = s.head_dim, a.window = s.window;
-  a.type = o.type;
-  a.device = o.device;
+LazyAttention described(const AttentionShape& s, const Options& o) {
+  LazyAttention a = describe(s, o.device, o.type);
   a.rung = o.rung.empty() ? nullptr : o.rung.c_str();
   a.compute_dead_tiles = !o.skip_dead_tiles;
   return a;
@@ -105,15 +93,14 @@ LazyAttention describe(const AttentionShape& s, const Options& o) {
 
 Call::Call(const AttentionShape& s, const AttentionRule& rule, const AttentionInputs<float>& given,
            const Options& o)
-    : attention(describe(s, o)),
+    : attention(described(s, o)),
       queries(s.batch * s.queries * s.heads * s.head_dim),
       keys(s.batch * s.keys * s.kv_heads * s.head_dim),
       rows(s.batch * s.heads * s.queries),
-      rung_(o.rung) {
+      rung_(o.rung),
+      poison_(o.poison) {
   validate(s, rule, given);
-  if (rule.normalizer != Normalizer::elastic && rule.normalizer != Normalizer::softmax)
-    throw std::invalid_argument(
-        "attention: the kernels compute the rules elastic and softmax only; use the cpu");
+  check_rule(rule);
   attention.rung = rung_.empty() ? nullptr : rung_.c_str();
   attention.divide_by_length = rule.divisor == Divisor::length;
   must(lazy_attention_sizes(&attention, &sizes));
@@ -162,7 +149,7 @@ void Call::forward() {
 }  // namespace
 
 std::string chosen_rung(const AttentionShape& shape, const Options& options) {
-  const LazyAttention a = describe(shape, options);
+  const LazyAttention a = described(shape, options);
   const char* name = lazy_attention_rung(&a);
   if (!name) throw std::invalid_argument(lazy_attention_error());
   return name;

@@ -8,4 +8,8 @@ const DeviceMemory& memory() {
   return functions;
 }
 
+std::string device_name() {
+  return name_of_device();
+}
+
 }  // namespace lazy::LAZY_TARGET

@@ -1,7 +1,10 @@
 #pragma once
-// Memory of a device, for what the host wants computed there.
+// Memory of a device, for what the host wants computed there, and what the device is called.
 
 #include <cstddef>
+#include <string>
+
+#include "cuda/lazy_attention.h"
 
 namespace lazy {
 
@@ -14,9 +17,16 @@ struct DeviceMemory {
 
 namespace emulated {
 const DeviceMemory& memory();
-}
-namespace cuda {
-const DeviceMemory& memory();  // only where the program was built with nvcc
-}
+std::string device_name();
+}  // namespace emulated
+namespace cuda {  // only where the program was built with nvcc
+const DeviceMemory& memory();
+std::string device_name();  // throws std::runtime_error if there is no GPU
+}  // namespace cuda
+
+/// Of either device. Throws std::invalid_argument where the program was built without nvcc and CUDA
+/// is asked for.
+const DeviceMemory& memory(LazyDevice device);
+std::string device_name(LazyDevice device);
 
 }  // namespace lazy

@@ -8,8 +8,8 @@
 //   sink       w = e^s / (e^c + Z)             ds = w (dA - w.dA), dc = -e^c / (e^c + Z) w.dA
 //   sigmoid    w = sigma(s - log n)            ds = w (1 - w) dA
 //   entmax15   w = max(s/2 - t, 0)^2, sum 1    g = sqrt(w), ds = g (dA - g.dA / sum g)
-//   softpick   w = max(e^s - 1, 0) / (eps + D) ds = e^s / (eps + D) (1[s > 0] dA - sign(s) w.dA), D
-//   = sum |e^s - 1|
+//   softpick   w = max(e^s - 1, 0) / (eps + D) ds = e^s / (eps + D) (1[s > 0] dA - sign(s) w.dA),
+//              D = sum |e^s - 1|
 
 #include <span>
 

@@ -71,7 +71,9 @@ Head<T> make_head(const AttentionShape& s, const AttentionRule& rule, const Atte
 // P + tau/n is NaN where a score is NaN, and NaN is not dead: max(x, 0) would swallow it.
 template <class T>
 T relu(T x) {
+  // [kink]
   return !(x <= 0) ? x : T(0);
+  // [kink]
 }
 
 // S, P, A of the rows first_row .. first_row + R - 1. Equations in the order of the header's
@@ -88,7 +90,9 @@ Rows<T> attend(const Head<T>& head, const AttentionRule& rule, Index first_row, 
   x.n.resize(R);
 
   const T c = 1 / std::sqrt(T(head.Q.cols()));
+  // [scores]
   x.S.noalias() = c * (head.Q.middleRows(first_row, R) * head.K.topRows(x.keys).transpose());
+  // [scores]
 
   for (Index r = 0; r < R; ++r) {
     const Index n = x.visible(r), i = n - 1;
@@ -96,6 +100,7 @@ Rows<T> attend(const Head<T>& head, const AttentionRule& rule, Index first_row, 
     auto p = x.P.row(r).head(n).array();
     auto a = x.A.row(r).head(n).array();
     x.n[r] = T(rule.divisor == Divisor::visible ? n : head.length);
+    // [weights]
     x.S.row(r).tail(x.keys - n).setConstant(-std::numeric_limits<T>::infinity());  // causal
 
     for (Index j = std::max<Index>(0, i - head.W + 1); j <= i; ++j) s(j) += head.bias[i - j];
@@ -113,6 +118,7 @@ Rows<T> attend(const Head<T>& head, const AttentionRule& rule, Index first_row, 
       normalizer_weights<T>(rule.normalizer, {&s(0), std::size_t(n)}, head.sink, T(n),
                             {&a(0), std::size_t(n)});
     }
+    // [weights]
   }
   x.live = x.A.array() != T(0);
   return x;
@@ -155,21 +161,25 @@ void attend_backward(const Head<T>& head, const AttentionRule& rule, const Rows<
     const auto da = dA.row(r).head(n).array();
     auto ds = dS.row(r).head(n).array();
     if (rule.normalizer == Normalizer::elastic) {
+      // [score gradients]
       const T delta =
           (p * da).sum();     // over live entries, where da is not 0: this is not rowsum(dO * O)
       ds = p * (da - delta);  // a dead entry keeps -p * delta
       *grads.dtau += da.sum() / x.n[r];
+      // [score gradients]
     } else {
       const std::size_t size = n;
       *grads.dsink +=
           normalizer_backward<T>(rule.normalizer, {&x.S(r, 0), size}, {&x.A(r, 0), size},
                                  {&dA(r, 0), size}, head.sink, {&dS(r, 0), size});
     }
+    // [products]
     for (Index j = std::max<Index>(0, i - head.W + 1); j <= i; ++j) grads.dbias[i - j] += ds(j);
   }
   grads.dQ.middleRows(x.first_row, R) += c * nonzero_product<T>(dS, K);
   grads.dK.topRows(x.keys) += c * nonzero_product<T>(dS.transpose(), Q);
   grads.dV.topRows(x.keys) += nonzero_product<T>(x.A.transpose(), dO);
+  // [products]
 }
 
 // The elastic weights under a given gate.

@@ -4,8 +4,10 @@
 //
 //   S = Q K^T / sqrt(D) + b[i - j]           scores, causal
 //   P = exp(S - lse)                         softmax, lse = log sum_j exp S_ij
-//   A = max(P + tau / n, 0)                  Elastic-Softmax (arXiv 2601.00919), n = number of
-//   visible keys O = A V
+//   A = max(P + tau / n, 0)                  Elastic-Softmax (arXiv 2601.00919)
+//   O = A V
+//
+// n is the number of visible keys.
 //
 // The weights of a row are never renormalized. The other rules of `Normalizer` replace the step
 // from S to A.

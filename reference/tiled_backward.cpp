@@ -50,7 +50,7 @@ bool any_positive(Vector<T> x) {
 template <bool diagonal, class T>
 bool probabilities(const Block<T>& block, Index tile, T* strip) {
   Vector<T> largest_A = {};
-  for (Index v = 0; v < query_vectors<T>; ++v) {
+  for (Index v = 0; v < block.vectors(); ++v) {
     const Weights<T, diagonal> weights(block, v);
     const Vector<T> reference = load(block.reference + v * lanes<T>);
     Vector<T> largest_P = {};
@@ -73,7 +73,7 @@ void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wo
   T *A = ws.A.data(), *dA = ws.dA.data() + tile * tile_size;
   multiply_tile<T>(block, tile, head.D, ws.values.data() + tile * tile_keys * padded_dim<T>(head.D),
                    ws.douts.data(), nullptr, dA);
-  for (Index v = 0; v < query_vectors<T>; ++v) {
+  for (Index v = 0; v < block.vectors(); ++v) {
     const Weights<T, diagonal> weights(block, v);
     Vector<T> delta = {}, live_dA = {};
     for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
@@ -97,7 +97,7 @@ void score_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wor
                      const RowSums<T>& sums, WeightGradient dA) {
   T* P = ws.strip.data() + tile * tile_size;
   const Index distance_0 = (block.tile - tile) * tile_keys;
-  for (Index v = 0; v < query_vectors<T>; ++v) {
+  for (Index v = 0; v < block.vectors(); ++v) {
     const Vector<T> delta = sums.delta[v];
     for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
       const Index at = j * block_queries + v * lanes<T>;
@@ -108,7 +108,7 @@ void score_gradients(const Head<T>& head, const Block<T>& block, Index tile, Wor
   const Index table = BiasTables<T>::table_size(head.W);
   for (Index j = 0; j < block.scored_keys(tile); ++j) {
     T* dbias = ws.dbias.data() + j % bias_copies * table + BiasTables<T>::margin + distance_0 - j;
-    for (Index v = block.first_vector(tile, j); v < query_vectors<T>; ++v) {
+    for (Index v = block.first_vector(tile, j); v < block.vectors(); ++v) {
       T* to = dbias + v * lanes<T>;
       store(to, load(to) + load(P + j * block_queries + v * lanes<T>));
     }
@@ -149,10 +149,12 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
 
   std::fill_n(ws.rows.begin(), block_queries * width, T(0));
   for (Index tile = 0; tile <= block.tile; ++tile) {
+    // [dead tile backward]
     if (const T* dA = ws.dA.data() + tile * tile_size; ws.live[tile])
       score_gradients(head, block, tile, ws, sums, [dA](Index at) { return load(dA + at); });
     else
       score_gradients(head, block, tile, ws, sums, [](Index) { return Vector<T>{}; });
+    // [dead tile backward]
     const T* dS = ws.strip.data() + tile * tile_size;
     accumulate_queries(block, tile, dS, ws.keys.data() + tile * tile_keys * width, ws.rows.data(),
                        width);

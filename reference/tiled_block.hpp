@@ -64,6 +64,8 @@ struct Block {
 
   bool holds(Index lane) const { return lane >= first_lane && lane < last_lane; }
   Index rows() const { return last_lane - first_lane; }
+  /// Vectors of queries, from lane 0, that are worth computing.
+  Index vectors() const { return divide_up(last_lane, lanes<T>); }
   Index first_row() const { return row_of_lane_0 + first_lane; }
   Index position(Index lane) const { return tile * tile_keys + lane; }
   /// Keys of tile `t` that a row of the block sees, and the same in full register tiles.
@@ -145,7 +147,7 @@ void multiply_tile(const Block<T>& block, Index tile, Index D, const T* Y, const
   for (Index j = 0; j < block.keys(tile); j += tile_rows) {
     const Index first = block.first_vector(tile, j) * lanes<T>;
     register_tiles(Y + j * width, width, 1, Z + first, block_queries, D,
-                   query_vectors<T> - first / lanes<T>, [=](int r, Index v, Vector<T> x) {
+                   block.vectors() - first / lanes<T>, [=](int r, Index v, Vector<T> x) {
                      const Index lane = first + v * lanes<T>;
                      if (table) x += load(table + lane - (j + r));
                      store(X + (j + r) * block_queries + lane, x);
@@ -178,7 +180,7 @@ inline constexpr T farthest_score = T(std::numeric_limits<T>::max_exponent / 2 *
 /// vanishes: the largest of the diagonal tile, which every row sees. `strip` are its scores.
 template <class T>
 void set_reference(Block<T>& block, const T* strip) {
-  for (Index v = 0; v < query_vectors<T>; ++v) {
+  for (Index v = 0; v < block.vectors(); ++v) {
     const T* s = strip + v * lanes<T>;
     Vector<T> largest = load(s);
     for (Index j = 1; j < block.seen_keys(block.tile, v); ++j)
@@ -228,9 +230,11 @@ struct Weights {
         offset(load(block.offset + v * lanes<T>)),
         lane(simd::lane_numbers<T>() + T(v * lanes<T>)) {}
 
+  // [P at most 1]
   Vector<T> P(Vector<T> exponential) const {
     return simd::min(exponential * scale, simd::broadcast(T(1)));
   }
+  // [P at most 1]
   Vector<T> A(Vector<T> P, Index j) const {
     const Vector<T> a = elastic_weight(P, offset);
     if constexpr (diagonal) return lane >= simd::broadcast(T(j)) ? a : Vector<T>{};

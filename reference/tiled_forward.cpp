@@ -31,7 +31,7 @@ bool any_positive(Vector<T> x) {
 template <class T>
 bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums) {
   Vector<T> margin = {};
-  for (Index v = 0; v < query_vectors<T>; ++v) {
+  for (Index v = 0; v < block.vectors(); ++v) {
     const Vector<T> reference = load(block.reference + v * lanes<T>);
     Vector<T> even = {}, odd = {}, largest = load(strip + v * lanes<T>);
     for (Index j = 0; j < block.seen_keys(tile, v); j += 2) {
@@ -49,12 +49,14 @@ bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums)
     constexpr T infinity = std::numeric_limits<T>::infinity();
     const Vector<T> rise = largest - reference;
     sums[v] += rise > farthest_score<T> ? simd::broadcast(infinity) : Vector<T>{};
+    // [dead tile]
     // The slack covers the rounding of what P is computed from, which grows with the scores.
     const Vector<T> size = simd::max(rise, simd::max(reference, -reference));
     const Vector<T> slack = (32 + 4 * size) * std::numeric_limits<T>::epsilon();
     const Vector<T> largest_e = exponential<T>(largest, reference);
     margin = simd::max(largest_e + largest_e * slack + load(block.offset + v * lanes<T>) * sums[v],
                        margin);
+    // [dead tile]
   }
   return any_positive<T>(margin);
 }
@@ -78,7 +80,7 @@ void score_sweep(const Head<T>& head, Block<T>& block, bool skip, Workspace<T>& 
 // E of a tile to A, in place.
 template <bool diagonal, class T>
 void weigh_tile(const Block<T>& block, Index tile, T* strip) {
-  for (Index v = 0; v < query_vectors<T>; ++v) {
+  for (Index v = 0; v < block.vectors(); ++v) {
     const Weights<T, diagonal> weights(block, v);
     for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
       T* at = strip + j * block_queries + v * lanes<T>;
@@ -91,7 +93,7 @@ template <class T>
 Index count_nonzero(const Block<T>& block, Index tile, const T* A) {
   Index count = 0;
   for (Index j = 0; j < block.keys(tile); ++j)
-    for (Index l = tile == block.tile ? j : 0; l < block_queries; ++l)
+    for (Index l = tile == block.tile ? j : 0; l < block.last_lane; ++l)
       count += A[j * block_queries + l] != 0;
   return count;
 }

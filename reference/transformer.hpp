@@ -3,10 +3,9 @@
 // scalar.
 //
 //   x = embedding(tokens)
-//   for each layer:  x = x + o_proj(attention(rope(q), rope(k), v))    q, k, v = projections of
-//   rmsnorm(x)
-//                    x = x + down(swiglu(gate, up))                    gate, up = projections of
-//                    rmsnorm(x)
+//   for each layer:
+//     x = x + o_proj(attention(rope(q), rope(k), v))    q, k, v = projections of rmsnorm(x)
+//     x = x + down(swiglu(gate, up))                    gate, up = projections of rmsnorm(x)
 //   logits = lm_head(rmsnorm(x))
 //
 // B sequences of T tokens, N = B T rows, C channels, F inner width. Activations are [B, T, H, D],

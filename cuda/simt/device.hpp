@@ -199,12 +199,24 @@ inline void check(cudaError_t error, const std::string& what,
   if (error == cudaSuccess) return;
   const bool no_code =
       error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction;
+  const bool no_device = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver;
   throw std::runtime_error(
       std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": " + what + ": " +
       cudaGetErrorString(error) +
-      (no_code ? "; the program was not built for this GPU, or this rung "
-                 "needs a newer one: try rung v1"
-               : "; try the same with device emulated, which checks every access"));
+      (no_device ? "; is there a GPU (nvidia-smi)? Without one, use the device emulated"
+       : no_code ? "; the program was not built for this GPU, or this rung "
+                   "needs a newer one: try rung v1"
+                 : "; try the same with device emulated, which checks every access"));
+}
+
+/// For example "NVIDIA H200, sm_90".
+inline std::string name_of_device() {
+  int device = 0;
+  cudaDeviceProp properties;
+  check(cudaGetDevice(&device), "looking for a GPU");
+  check(cudaGetDeviceProperties(&properties, device), "asking the GPU what it is");
+  return std::string(properties.name) + ", sm_" + std::to_string(properties.major) +
+         std::to_string(properties.minor);
 }
 
 inline void* allocate(std::size_t bytes) {

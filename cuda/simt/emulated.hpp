@@ -376,6 +376,10 @@ inline float log2_fast(float x) {
 
 // ---- The host's words.
 
+inline std::string name_of_device() {
+  return "emulated on the CPU";
+}
+
 inline void* allocate(std::size_t bytes) {
   return ::operator new(bytes, std::align_val_t(256));
 }

@@ -1,0 +1,88 @@
+// Attention as a backend's functions, on tensors that lie on the device: the kernels' answers, with
+// nothing of the host's memory in between.
+
+#include "cuda/cuda_backend.hpp"
+#include "cuda/kernel_attention.hpp"
+#include "tests/answers.hpp"
+#include "tests/refusal.hpp"
+
+using namespace lazy;
+using namespace lazy::test;
+
+namespace {
+
+using Floats = EmulatedBackend::Buffer<float>;
+
+Floats on_device(const std::vector<float>& host) {
+  Floats buffer;
+  EmulatedBackend::resize(buffer, Index(host.size()));
+  EmulatedBackend::upload(buffer.data(), host.data(), Index(host.size()));
+  return buffer;
+}
+
+std::vector<float> on_host(const Floats& buffer) {
+  std::vector<float> host(buffer.size());
+  EmulatedBackend::download(host.data(), buffer.data(), Index(host.size()));
+  return host;
+}
+
+Answer<float> backend_attention(const Problem<float>& p) {
+  const Floats q = on_device(p.q), k = on_device(p.k), v = on_device(p.v);
+  const Floats bias = on_device(p.bias), tau = on_device(p.tau), dout = on_device(p.dout);
+  EmulatedBackend::Buffer<Index> lengths;
+  EmulatedBackend::resize(lengths, Index(p.lengths.size()));
+  EmulatedBackend::upload(lengths.data(), p.lengths.data(), Index(p.lengths.size()));
+  const AttentionInputs<float> in{.q = q.data(),
+                                  .k = k.data(),
+                                  .v = v.data(),
+                                  .bias = bias.data(),
+                                  .tau = tau.data(),
+                                  .lengths = lengths.data()};
+  Answer<float> a = blank_answer(p);
+  Floats out = on_device(a.out), lse = on_device(a.lse), weights = on_device(a.weights);
+  Floats dq = on_device(a.dq), dk = on_device(a.dk), dv = on_device(a.dv);
+  Floats dbias = on_device(a.dbias), dtau = on_device(a.dtau);
+  const AttentionOutputs<float> outputs{out.data(), lse.data()};
+  EmulatedBackend::reserve(p.shape);
+  EmulatedBackend::attention_forward(p.shape, p.rule, in, outputs);
+  for (Index b = 0; b < p.shape.batch; ++b)
+    for (Index h = 0; h < p.shape.heads; ++h)
+      EmulatedBackend::attention_weights(p.shape, p.rule, in, outputs, b, h, 0, p.shape.queries,
+                                         weights.data() + weight_offset(p.shape, b, h, 0));
+  EmulatedBackend::attention_backward(
+      p.shape, p.rule, in, outputs, dout.data(),
+      {.dq = dq.data(), .dk = dk.data(), .dv = dv.data(), .dbias = dbias.data(),
+       .dtau = dtau.data()});
+  a.out = on_host(out), a.lse = on_host(lse), a.weights = on_host(weights);
+  a.dq = on_host(dq), a.dk = on_host(dk), a.dv = on_host(dv);
+  a.dbias = on_host(dbias), a.dtau = on_host(dtau);
+  return a;
+}
+
+}  // namespace
+
+TEST_CASE("the kernels' backend computes attention", "[kernels]") {
+  const auto lazy = make_problem<float>({{2, 20, 40, 4, 2, 32, 9}, {}, {-1, 0.5}, {33, 7}});
+  check_low_precision(lazy, backend_attention(lazy));
+  const auto softmax = make_problem<float>({{1, 17, 17, 2, 1, 10, 3}, {Normalizer::softmax}});
+  check_low_precision(softmax, backend_attention(softmax));
+}
+
+TEST_CASE("the kernels' backend refuses what kernels do not compute", "[kernels]") {
+  const auto p = make_problem<float>({{1, 4, 4, 1, 1, 8, 0}, {Normalizer::entmax15}});
+  Answer<float> a = blank_answer(p);
+  CHECK(mentions(refusal<std::invalid_argument>([&] {
+                   EmulatedBackend::attention_forward(p.shape, p.rule, p.inputs(), a.outputs());
+                 }),
+                 "elastic and softmax only"));
+}
+
+TEST_CASE("a buffer of the device moves and does not copy", "[kernels]") {
+  Floats a = on_device({1, 2, 3});
+  const float* where = a.data();
+  Floats b = std::move(a);
+  CHECK(b.data() == where);
+  CHECK(a.data() == nullptr);
+  b = on_device({4});
+  CHECK(on_host(b) == std::vector<float>{4});
+}
