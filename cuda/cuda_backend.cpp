@@ -25,8 +25,10 @@ LazySizes sizes_of(const LazyAttention& a) {
 
 LazyInputs inputs(const AttentionRule& rule, const AttentionInputs<float>& in) {
   static_assert(sizeof(Index) == sizeof(std::int64_t));
-  return {in.q,    in.k,
-          in.v,    in.bias,
+  return {in.q,
+          in.k,
+          in.v,
+          in.bias,
           rule.normalizer == Normalizer::elastic ? in.tau : nullptr,
           reinterpret_cast<const std::int64_t*>(in.lengths)};
 }

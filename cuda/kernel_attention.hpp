@@ -15,7 +15,7 @@ struct Options {
   std::string rung = {};         // empty: the last that supports the type and D
   LazyType type = LAZY_FLOAT32;  // what q, k, v, dout and the answers are rounded to
   bool skip_dead_tiles = true;   // the bits of every result are the same either way
-  bool poison = true;  // workspaces and outputs start as NaN: what is not written shows
+  bool poison = true;            // workspaces and outputs start as NaN: what is not written shows
 };
 
 /// Name of the rung that computes this. Throws as the functions below.

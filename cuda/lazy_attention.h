@@ -71,8 +71,9 @@ typedef struct {
 /* Name of the rung that computes this, or NULL with a text (see lazy_attention_error). */
 const char* lazy_attention_rung(const LazyAttention* attention);
 
-/* What calls return. LAZY_REFUSED: nothing was started, an argument is wrong. LAZY_FAILED: the device
- * failed, or an emulated kernel made a mistake. Both leave a text (see lazy_attention_error). */
+/* What calls return. LAZY_REFUSED: nothing was started, an argument is wrong. LAZY_FAILED: the
+ * device failed, or an emulated kernel made a mistake. Both leave a text (see
+ * lazy_attention_error). */
 enum { LAZY_OK, LAZY_REFUSED, LAZY_FAILED };
 
 int lazy_attention_sizes(const LazyAttention* attention, LazySizes* sizes);

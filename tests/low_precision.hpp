@@ -116,7 +116,7 @@ std::vector<std::string> wrong_gates(const Problem<T>& p, const std::vector<std:
 /// are judged at their own gate.
 template <class T>
 LowPrecisionVerdict judge_low_precision(const Problem<T>& p, const Answer<T>& got,
-                            const std::vector<Comparison>& plain, double epsilon) {
+                                        const std::vector<Comparison>& plain, double epsilon) {
   const Problem<double> exact = converted<double>(p);
   const auto got_gate = gate_of(got);
   const Answer<double> truth = scalar_attention(exact);
@@ -133,8 +133,7 @@ LowPrecisionVerdict judge_low_precision(const Problem<T>& p, const Answer<T>& go
   for (std::size_t i = 0; i < std::size(value_tensors<T>); ++i)
     add(value_tensors<T>[i], truth.*value_tensors<double>[i].values, value_factor);
   for (std::size_t i = 0; i < std::size(gradient_tensors<T>); ++i)
-    add(gradient_tensors<T>[i], truth_at_gate.*gradient_tensors<double>[i].values,
-        gradient_factor);
+    add(gradient_tensors<T>[i], truth_at_gate.*gradient_tensors<double>[i].values, gradient_factor);
   verdict.wrong_gates = wrong_gates(p, got_gate, gate_of(truth));
   return verdict;
 }

@@ -49,10 +49,12 @@ Answer<float> backend_attention(const Problem<float>& p) {
     for (Index h = 0; h < p.shape.heads; ++h)
       EmulatedBackend::attention_weights(p.shape, p.rule, in, outputs, b, h, 0, p.shape.queries,
                                          weights.data() + weight_offset(p.shape, b, h, 0));
-  EmulatedBackend::attention_backward(
-      p.shape, p.rule, in, outputs, dout.data(),
-      {.dq = dq.data(), .dk = dk.data(), .dv = dv.data(), .dbias = dbias.data(),
-       .dtau = dtau.data()});
+  EmulatedBackend::attention_backward(p.shape, p.rule, in, outputs, dout.data(),
+                                      {.dq = dq.data(),
+                                       .dk = dk.data(),
+                                       .dv = dv.data(),
+                                       .dbias = dbias.data(),
+                                       .dtau = dtau.data()});
   a.out = on_host(out), a.lse = on_host(lse), a.weights = on_host(weights);
   a.dq = on_host(dq), a.dk = on_host(dk), a.dv = on_host(dv);
   a.dbias = on_host(dbias), a.dtau = on_host(dtau);

@@ -16,11 +16,10 @@ struct Call {
   AttentionInputs<T> in;
   bool oracle;
 
-  Call(const std::string& implementation, const std::string& normalizer,
-       const std::string& divisor, const Array<const T, 4>& q, const Array<const T, 4>& k,
-       const Array<const T, 4>& v, const MaybeArray<const T, 2>& bias,
-       const MaybeArray<const T, 1>& tau, const MaybeArray<const T, 1>& sink,
-       const MaybeArray<const Index, 1>& lengths)
+  Call(const std::string& implementation, const std::string& normalizer, const std::string& divisor,
+       const Array<const T, 4>& q, const Array<const T, 4>& k, const Array<const T, 4>& v,
+       const MaybeArray<const T, 2>& bias, const MaybeArray<const T, 1>& tau,
+       const MaybeArray<const T, 1>& sink, const MaybeArray<const Index, 1>& lengths)
       : shape{.batch = Index(q.shape(0)),
               .queries = Index(q.shape(1)),
               .keys = Index(k.shape(1)),
@@ -59,13 +58,13 @@ void backward(const std::string& implementation, const std::string& normalizer,
               const std::string& divisor, Array<const T, 4> q, Array<const T, 4> k,
               Array<const T, 4> v, MaybeArray<const T, 2> bias, MaybeArray<const T, 1> tau,
               MaybeArray<const T, 1> sink, MaybeArray<const Index, 1> lengths,
-              Array<const T, 4> out, Array<const T, 3> lse, Array<const T, 4> dout,
-              Array<T, 4> dq, Array<T, 4> dk, Array<T, 4> dv, MaybeArray<T, 2> dbias,
-              MaybeArray<T, 1> dtau, MaybeArray<T, 1> dsink) {
+              Array<const T, 4> out, Array<const T, 3> lse, Array<const T, 4> dout, Array<T, 4> dq,
+              Array<T, 4> dk, Array<T, 4> dv, MaybeArray<T, 2> dbias, MaybeArray<T, 1> dtau,
+              MaybeArray<T, 1> dsink) {
   const Call<T> call(implementation, normalizer, divisor, q, k, v, bias, tau, sink, lengths);
   // A view that is only read: AttentionOutputs is written by the forward alone.
   const AttentionOutputs<T> outputs{const_cast<T*>(out.data()), const_cast<T*>(lse.data())};
-  const AttentionGrads<T> grads{dq.data(),           dk.data(),           dv.data(),
+  const AttentionGrads<T> grads{dq.data(),           dk.data(),          dv.data(),
                                 data_or_null(dbias), data_or_null(dtau), data_or_null(dsink)};
   nb::gil_scoped_release others_may_run;
   if (call.oracle)
@@ -78,8 +77,8 @@ template <class T>
 void weights(const std::string& implementation, const std::string& normalizer,
              const std::string& divisor, Array<const T, 4> q, Array<const T, 4> k,
              Array<const T, 4> v, MaybeArray<const T, 2> bias, MaybeArray<const T, 1> tau,
-             MaybeArray<const T, 1> sink, MaybeArray<const Index, 1> lengths,
-             Array<const T, 4> out, Array<const T, 3> lse, Array<T, 4> weights) {
+             MaybeArray<const T, 1> sink, MaybeArray<const Index, 1> lengths, Array<const T, 4> out,
+             Array<const T, 3> lse, Array<T, 4> weights) {
   const Call<T> call(implementation, normalizer, divisor, q, k, v, bias, tau, sink, lengths);
   const AttentionOutputs<T> outputs{const_cast<T*>(out.data()), const_cast<T*>(lse.data())};
   const AttentionShape& s = call.shape;
@@ -96,7 +95,9 @@ void weights(const std::string& implementation, const std::string& normalizer,
 
 // Without noconvert() an array of another dtype would be converted into a copy, and what is
 // written into a copy is lost.
-auto fixed(const char* name) { return nb::arg(name).noconvert(); }
+auto fixed(const char* name) {
+  return nb::arg(name).noconvert();
+}
 
 template <class T>
 void bind_for(nb::module_& module) {

@@ -31,7 +31,8 @@ auto data_or_null(const std::optional<A>& array) {
 
 /// A new NumPy array that owns `values`.
 template <class T>
-nb::ndarray<nb::numpy, T> new_array(std::vector<T> values, std::initializer_list<std::size_t> shape) {
+nb::ndarray<nb::numpy, T> new_array(std::vector<T> values,
+                                    std::initializer_list<std::size_t> shape) {
   auto* kept = new std::vector<T>(std::move(values));
   nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
   return nb::ndarray<nb::numpy, T>(kept->data(), shape, owner);

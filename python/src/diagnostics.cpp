@@ -1,7 +1,8 @@
 // What attention weights and hidden states look like (reference/diagnostics.hpp).
 
-#include "bindings.hpp"
 #include "reference/diagnostics.hpp"
+
+#include "bindings.hpp"
 #include "reference/model_diagnostics.hpp"
 
 namespace lazy::python {
@@ -45,7 +46,9 @@ void bind_for(nb::module_& module) {
              nb::arg("normalized"));
   module.def(
       "collapse",
-      [](Array<const T, 2> x) { return collapse(entries(x), Index(x.shape(0)), Index(x.shape(1))); },
+      [](Array<const T, 2> x) {
+        return collapse(entries(x), Index(x.shape(0)), Index(x.shape(1)));
+      },
       nb::arg("x").noconvert());
   module.def(
       "activations", [](Array<const T, 2> x) { return activations(entries(x)); },
@@ -89,7 +92,8 @@ void bind_diagnostics(nb::module_& module) {
       .def_ro("dead_heads", &M::dead_heads, "heads dead in every row")
       .def_ro("sink_score_rate", &M::sink_score_rate)
       .def_ro("sink_score_rate_normalized", &M::sink_score_rate_normalized)
-      .def_ro("layers", &M::layers, "[L + 1] collapse of the states entering each layer, and leaving")
+      .def_ro("layers", &M::layers,
+              "[L + 1] collapse of the states entering each layer, and leaving")
       .def_ro("activations", &M::activations, "[L + 1], the same states");
 
   bind_for<float>(module);

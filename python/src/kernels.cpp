@@ -29,13 +29,16 @@ struct Kernels {
   std::string rung;
   LazySizes sizes{};
 
-  Kernels(const std::string& device, const std::string& type, const std::optional<std::string>& rung,
-          const std::string& divisor, std::int64_t batch, std::int64_t queries, std::int64_t keys,
-          std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim, std::int64_t window)
+  Kernels(const std::string& device, const std::string& type,
+          const std::optional<std::string>& rung, const std::string& divisor, std::int64_t batch,
+          std::int64_t queries, std::int64_t keys, std::int64_t heads, std::int64_t kv_heads,
+          std::int64_t head_dim, std::int64_t window)
       : rung(rung.value_or("")) {
     call.batch = batch, call.queries = queries, call.keys = keys, call.heads = heads;
     call.kv_heads = kv_heads, call.head_dim = head_dim, call.window = window;
-    call.type = type == "bfloat16" ? LAZY_BFLOAT16 : type == "float16" ? LAZY_FLOAT16 : LAZY_FLOAT32;
+    call.type = type == "bfloat16"  ? LAZY_BFLOAT16
+                : type == "float16" ? LAZY_FLOAT16
+                                    : LAZY_FLOAT32;
     call.device = device == "cuda" ? LAZY_CUDA : LAZY_EMULATED;
     call.rung = this->rung.empty() ? nullptr : this->rung.c_str();
     call.divide_by_length = divisor == "length";
@@ -69,7 +72,11 @@ struct Kernels {
  private:
   LazyInputs inputs(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& bias,
                     const MaybeTensor& tau, const MaybeTensor& lengths) const {
-    return {q.data(), k.data(), v.data(), pointer<float>(bias), pointer<float>(tau),
+    return {q.data(),
+            k.data(),
+            v.data(),
+            pointer<float>(bias),
+            pointer<float>(tau),
             pointer<std::int64_t>(lengths)};
   }
   LazyOutputs outputs(const Tensor& out, const Tensor& lse, const Tensor& mean_live_value,
@@ -83,7 +90,8 @@ struct Kernels {
 }  // namespace
 
 void bind_kernels(nb::module_& module) {
-  nb::class_<Kernels>(module, "Kernels", "One attention call of the GPU kernels (cuda/lazy_attention.h).")
+  nb::class_<Kernels>(module, "Kernels",
+                      "One attention call of the GPU kernels (cuda/lazy_attention.h).")
       .def(nb::init<std::string, std::string, std::optional<std::string>, std::string, std::int64_t,
                     std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
                     std::int64_t>(),
@@ -91,7 +99,8 @@ void bind_kernels(nb::module_& module) {
            nb::arg("batch"), nb::arg("queries"), nb::arg("keys"), nb::arg("heads"),
            nb::arg("kv_heads"), nb::arg("head_dim"), nb::arg("window"))
       .def_prop_ro("forward_workspace", [](const Kernels& k) { return k.sizes.forward_workspace; })
-      .def_prop_ro("backward_workspace", [](const Kernels& k) { return k.sizes.backward_workspace; })
+      .def_prop_ro("backward_workspace",
+                   [](const Kernels& k) { return k.sizes.backward_workspace; })
       .def_prop_ro("needs_mean_live_value",
                    [](const Kernels& k) { return k.sizes.needs_mean_live_value != 0; })
       .def_prop_ro("live_tiles", [](const Kernels& k) { return k.sizes.live_tiles; })

@@ -95,9 +95,9 @@ class Model {
 
   nb::ndarray<nb::numpy, float> hidden_states(Index layer) const {
     const AttentionShape s = transformer.attention_shape();
-    return new_array(transformer.hidden_states(layer),
-                     {std::size_t(s.batch), std::size_t(s.queries),
-                      std::size_t(transformer.config().channels)});
+    return new_array(
+        transformer.hidden_states(layer),
+        {std::size_t(s.batch), std::size_t(s.queries), std::size_t(transformer.config().channels)});
   }
 
   Transformer<CpuBackend, float> transformer;
@@ -117,9 +117,9 @@ nb::dict slices(nb::handle self, const std::vector<ParameterSpec>& table, float*
   nb::dict named;
   for (const ParameterSpec& p : table) {
     const std::vector<std::size_t> shape(p.shape.begin(), p.shape.end());
-    named[p.name.c_str()] = nb::cast(
-        nb::ndarray<nb::numpy, float>(base + p.offset, shape.size(), shape.data(), self),
-        nb::rv_policy::reference);
+    named[p.name.c_str()] =
+        nb::cast(nb::ndarray<nb::numpy, float>(base + p.offset, shape.size(), shape.data(), self),
+                 nb::rv_policy::reference);
   }
   return named;
 }
@@ -147,18 +147,19 @@ void bind_model(nb::module_& module) {
       .def_prop_rw(
           "steps_done", [](const Model& m) { return m.trainer.steps_done(); },
           [](Model& m, Index steps) { m.trainer.resume_at(steps); })
-      .def("parameters", named([](Model& m) -> auto& { return m.transformer.parameters(); }),
+      .def("parameters", named([](Model & m) -> auto& { return m.transformer.parameters(); }),
            "name -> array, not copied: writing into one changes the model.")
-      .def("gradients", named([](Model& m) -> auto& { return m.transformer.gradients(); }),
+      .def("gradients", named([](Model & m) -> auto& { return m.transformer.gradients(); }),
            "The same, of the last step.")
-      .def("first_moment", named([](Model& m) -> auto& { return m.trainer.first_moment(); }))
-      .def("second_moment", named([](Model& m) -> auto& { return m.trainer.second_moment(); }))
+      .def("first_moment", named([](Model & m) -> auto& { return m.trainer.first_moment(); }))
+      .def("second_moment", named([](Model & m) -> auto& { return m.trainer.second_moment(); }))
       .def("attention_weights", &Model::attention_weights, nb::arg("layer"),
            "Weights [B, H, T, T] of a layer in the last forward.")
       .def("hidden_states", &Model::hidden_states, nb::arg("layer"),
            "States [B, T, C] entering layer 0 .. L-1, or leaving the last one (layer L).")
-      .def("diagnose", [](const Model& m) { return diagnose(m.transformer); },
-           "Diagnostics of the last forward.");
+      .def(
+          "diagnose", [](const Model& m) { return diagnose(m.transformer); },
+          "Diagnostics of the last forward.");
 
   module.def(
       "parameter_table",

@@ -1,5 +1,6 @@
-// What the card can do at best, unit by unit: tensor cores through mma.sync, exponentials, multiply-adds and shared memory, each
-// from registers alone. Prints one JSON object. Copies and cuBLAS are measured from Python.
+// What the card can do at best, unit by unit: tensor cores through mma.sync, exponentials,
+// multiply-adds and shared memory, each from registers alone. Prints one JSON object. Copies and
+// cuBLAS are measured from Python.
 
 #include <cuda_runtime.h>
 
@@ -27,7 +28,8 @@ __global__ void products(float* out) {
 #pragma unroll
     for (int k = 0; k < chains; ++k)
       asm volatile(
-          "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+          "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+          "{%8,%9}, "
           "{%0,%1,%2,%3};"
           : "+f"(c[k][0]), "+f"(c[k][1]), "+f"(c[k][2]), "+f"(c[k][3])
           : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -107,7 +109,8 @@ int main() {
   const double calls = double(steps) * chains * threads;
   std::printf(
       "{\"card\": \"%s\", \"architecture\": \"sm_%d%d\", \"multiprocessors\": %d, "
-      "\"shared_bytes_per_block\": %zu,\n \"mma_sync_bf16_tflops\": %.1f, \"exponentials_per_second\": %.4g, "
+      "\"shared_bytes_per_block\": %zu,\n \"mma_sync_bf16_tflops\": %.1f, "
+      "\"exponentials_per_second\": %.4g, "
       "\"fp32_tflops\": %.1f, \"shared_read_gb_per_second\": %.0f}\n",
       card.name, card.major, card.minor, card.multiProcessorCount, card.sharedMemPerBlockOptin,
       rate(products, blocks, out, calls / 32 * 2 * 16 * 8 * 16) * 1e-12,

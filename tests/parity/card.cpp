@@ -76,8 +76,7 @@ const TensorVerdict* find(const LowPrecisionVerdict& verdict, const std::string&
 ParityResult ask(const ParityCase& asked, LazyDevice device, bool poison) {
   ParityResult result{asked};
   const Problem<float> p = make(asked);
-  kernels::Options how{
-      .device = device, .rung = asked.rung, .type = asked.type, .poison = poison};
+  kernels::Options how{.device = device, .rung = asked.rung, .type = asked.type, .poison = poison};
   try {
     const Answer<float> got = answer(p, how);
     result.same_again = same_bytes(answer(p, how), got);
@@ -102,8 +101,8 @@ std::string ParityResult::faults() const {
       add(what.str());
     }
   if (!verdict.wrong_gates.empty())
-    add(std::to_string(verdict.wrong_gates.size()) + " wrong gates, the first: " +
-        verdict.wrong_gates[0]);
+    add(std::to_string(verdict.wrong_gates.size()) +
+        " wrong gates, the first: " + verdict.wrong_gates[0]);
   if (!same_again) add("two runs gave different bytes");
   if (!same_skipping) add("skipping dead tiles changed bytes");
   return text;
@@ -124,8 +123,7 @@ std::string card_line(const ParityResult& r) {
   for (const char* name : shown) {
     const TensorVerdict* tensor = find(r.verdict, name);
     char cell[32] = "-";
-    if (tensor)
-      std::snprintf(cell, sizeof cell, "%.1e/%.1e", tensor->found.error, tensor->plain);
+    if (tensor) std::snprintf(cell, sizeof cell, "%.1e/%.1e", tensor->found.error, tensor->plain);
     length += std::snprintf(text + length, sizeof text - length, "  %-15s", cell);
   }
   return text + std::string(r.passes() ? "  green" : "  RED");

@@ -11,13 +11,11 @@ namespace lazy::test {
 struct ParityResult {
   ParityCase asked;
   LowPrecisionVerdict verdict = {};
-  bool same_again = false;    // two runs gave the same bytes
+  bool same_again = false;     // two runs gave the same bytes
   bool same_skipping = false;  // with dead tiles computed, too
   std::string failure = {};    // what the device said, if it gave no answer
 
-  bool passes() const {
-    return failure.empty() && verdict.passes() && same_again && same_skipping;
-  }
+  bool passes() const { return failure.empty() && verdict.passes() && same_again && same_skipping; }
   /// Why it does not pass.
   std::string faults() const;
 };

@@ -27,8 +27,10 @@ struct Wish {
 
 Wish read(int argc, char** argv) {
   Wish wish;
-  std::map<std::string, std::string*> texts{{"--device", &wish.device}, {"--grid", &wish.grid},
-                                            {"--only", &wish.only},     {"--commit", &wish.commit},
+  std::map<std::string, std::string*> texts{{"--device", &wish.device},
+                                            {"--grid", &wish.grid},
+                                            {"--only", &wish.only},
+                                            {"--commit", &wish.commit},
                                             {"--out", &wish.out}};
   for (int i = 0; i < argc; ++i) wish.command += (i ? " " : "") + std::string(argv[i]);
   for (int i = 1; i < argc; ++i) {
@@ -107,9 +109,12 @@ int show_card(const Wish& wish) {
   }
   std::cout << cases.size() - red << " green, " << red << " red, on " << device_text << "\n";
   if (!wish.out.empty()) {
-    const nlohmann::ordered_json card{{"device", device_text}, {"commit", wish.commit},
-                                      {"command", wish.command}, {"green", cases.size() - red},
-                                      {"red", red},            {"cases", lines}};
+    const nlohmann::ordered_json card{{"device", device_text},
+                                      {"commit", wish.commit},
+                                      {"command", wish.command},
+                                      {"green", cases.size() - red},
+                                      {"red", red},
+                                      {"cases", lines}};
     std::ofstream file(wish.out);
     file << card.dump(1) << "\n";
     if (!file.flush())
