@@ -2,7 +2,11 @@
  *
  * B sequences, Tq queries, Tk keys, H heads, Hkv key/value heads, D head dimension, W bias window.
  * All tensors are contiguous, row-major, and lie where the device can read them. Nothing is
- * allocated inside a call, and no call waits for the GPU. */
+ * allocated inside a call, and no call waits for the GPU.
+ *
+ * NaN and infinity: in float32 they reach exactly the rows that see them, and a value or output
+ * gradient at a dead entry reaches nothing. On tensor cores (v2) 0 times NaN is NaN: they may reach
+ * every row of a tile that they are multiplied in (docs/kernels.md). */
 #ifndef LAZY_ATTENTION_H
 #define LAZY_ATTENTION_H
 

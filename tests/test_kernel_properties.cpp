@@ -107,10 +107,82 @@ TEST_CASE("the first row at tau = -1 is exactly dead, in every rung", "[kernels]
   });
 }
 
+TEST_CASE("an entry too small for the format is live still", "[kernels]") {
+  // Off the diagonal the weights are about 1e-9. At tau > 0 all entries are live, and dtau counts
+  // them: the mean of dO_i.V_j over the keys of each row.
+  auto p = make_problem<float>({{1, 40, 40, 1, 1, 32, 40}, {}, {1e-9}, {}, 0.01});
+  std::fill(p.bias.begin() + 1, p.bias.end(), -30.f);
+  double dtau = 0, magnitude = 0;
+  for (Index i = 0; i < 40; ++i)
+    for (Index j = 0; j <= i; ++j)
+      for (Index d = 0; d < 32; ++d) {
+        const double term = double(p.dout[i * 32 + d]) * p.v[j * 32 + d] / double(i + 1);
+        dtau += term;
+        magnitude += std::abs(term);
+      }
+  for_each_kernel([&](const KernelRun& how) {
+    const double got = kernel_attention(p, how).answer.dtau[0];
+    CHECK(std::abs(got - dtau) <= 1e-3 * magnitude);
+  });
+}
+
+namespace {
+
+// Entries of `x` that are not finite, outside rows of one tensor [B, T, heads, D] for which
+// `may(t, h)` holds.
+template <class May>
+void check_finite_but(const char* tensor, const std::vector<float>& x, Index heads, Index D,
+                      May may) {
+  INFO(tensor);
+  Index wrong = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const Index row = Index(i) / D;
+    wrong += !std::isfinite(x[i]) && !may(row / heads, row % heads);
+  }
+  CHECK(wrong == 0);
+}
+
+}  // namespace
+
+// Tensor cores multiply what they are given, and 0 times NaN is NaN: docs/kernels.md, "What is not
+// finite".
+TEST_CASE("in v2 a value or output gradient that is none stays within its tile", "[kernels]") {
+  const Index T = 160, D = 32, bad = 70;
+  const auto p = local_problem(T);
+  for (const LazyType type : {LAZY_BFLOAT16, LAZY_FLOAT16}) {
+    const KernelRun how{.rung = "v2", .type = type};
+    const auto clean = kernel_attention(p, how);
+    const auto shares_live_tile = [&](Index row, Index key, Index h) {
+      return is_live(clean, p.shape, 0, h, row / clean.sizes.tile_rows,
+                     key / clean.sizes.tile_keys);
+    };
+    auto in_v = p;
+    in_v.v[key_offset(p.shape, 0, bad, 0)] = nan_value;
+    const auto v = kernel_attention(in_v, how).answer;
+    const auto tile_of_key = [&](Index t, Index h) { return shares_live_tile(t, bad, h); };
+    check_finite_but("out", v.out, 2, D, tile_of_key);
+    check_finite_but("dq", v.dq, 2, D, tile_of_key);
+    CHECK(same_bytes(v.lse, clean.answer.lse));
+    CHECK(same_bytes(v.dv, clean.answer.dv));  // dV does not depend on V
+    for (Index h = 0; h < 2; ++h) {            // and who attends to it has NaN
+      const float weight = clean.answer.weights[weight_offset(p.shape, 0, h, bad) + bad];
+      CHECK(weight != 0);
+      CHECK(std::isnan(v.out[query_offset(p.shape, 0, bad, h)]));
+    }
+    auto in_dout = p;
+    in_dout.dout[query_offset(p.shape, 0, bad, 1)] = nan_value;
+    const auto g = kernel_attention(in_dout, how).answer;
+    CHECK(same_bytes(g.out, clean.answer.out));
+    check_finite_but("dq", g.dq, 2, D, [&](Index t, Index h) { return t == bad && h == 1; });
+    check_finite_but("dv", g.dv, 1, D, [&](Index j, Index) { return shares_live_tile(bad, j, 1); });
+  }
+}
+
 TEST_CASE("a future token changes no bit of an earlier row, in any rung", "[kernels]") {
   for_each_kernel([&](const KernelRun& how) {
     for (const float replacement : {3.f, nan_value, infinity}) {
-      if (how.type != LAZY_FLOAT32 && replacement != 3.f) continue;  // 0 times NaN: see docs
+      if (how.type != LAZY_FLOAT32 && replacement != 3.f)
+        continue;  // 0 times NaN: see the case above
       for (const Index cut : {1, 20, 66}) {
         INFO("tokens from " << cut << " on become " << replacement);
         const auto p = make_problem<float>({{1, 70, 70, 2, 1, 32, 30}, {}, {-1, 0.5}});

@@ -1,10 +1,11 @@
 // The work of v2, counted in emulation, against the cost model: products of matrices, exponentials
 // and copied bytes follow from the bitmap of live tiles alone. `lazy_tests "[print-work]"` prints
-// the table of docs/kernels.md.
+// the table of docs/kernels.md, `lazy_tests "[draw-tiles]"` draws its picture.
 
-#include <iomanip>
+#include <fstream>
 #include <iostream>
 
+#include "apps/svg.hpp"
 #include "tests/kernel_answers.hpp"
 
 using namespace lazy;
@@ -150,4 +151,21 @@ TEST_CASE("the counted work of each rung", "[.][print-work]") {
       }
     }
   }
+}
+
+TEST_CASE("a picture of the products of each tile", "[.][draw-tiles]") {
+  const Index T = 1024;
+  const auto p = sloped_problem(T, 64, 0.02f);
+  const auto k = kernel_attention(p, {.rung = "v2", .type = LAZY_BFLOAT16});
+  const Index rows = T / strip, columns = T / k.sizes.tile_keys;
+  std::vector<double> products(rows * columns, 0);
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c * k.sizes.tile_keys < (r / 4 + 1) * block; ++c)
+      products[r * columns + c] = k.live_tiles[r * k.sizes.words] >> c & 1 ? 3 : 1;
+  std::ofstream(GOLDEN_DIR "/../../docs/images/live_tiles.svg")
+      << heat_map({.title = "Products of each tile, forward: 1 dead, 3 live",
+                   .x_label = "tile of 64 keys",
+                   .y_label = "tile of 16 queries",
+                   .width = 360},
+                  rows, columns, products);
 }

@@ -27,7 +27,7 @@ void load_tile(Tile t) {
   auto tile = SharedMemory().take<BFloat16>(16 * 64);
   const int lane = thread_index();
   for (int i = lane; i < 16 * 8; i += warp_size)
-    copy_async<BFloat16>(tile + 8 * piece_at(i / 8, i % 8), t.from + 8 * i, true);
+    copy_async<BFloat16>(tile, 8 * piece_at(i / 8, i % 8), t.from + 8 * i, true);
   commit_copies();
   wait_copies<0>();
   warp_barrier();
