@@ -60,8 +60,8 @@ def markdown(lines, file):
     folder = os.path.dirname(file)
 
     def link(match):
-        bang, text, to = match.groups()
-        behind = "\n" * text.count("\n")  # Doxygen wants a link on one line
+        bang, text, to, stop, space = match.groups()
+        behind = stop + ("\n" * text.count("\n") or space)  # Doxygen wants a link on one line
         text = text.replace("\n", " ")
         if re.match(r"\w+:", to):
             return match[0]
@@ -76,7 +76,7 @@ def markdown(lines, file):
         """Equations may go on in the next line, so a paragraph is read as a whole."""
         text = re.sub(r"\$`(.+?)`\$", r"\\f$\1\\f$", "\n".join(lines))
         text = outside_code(text, equations)
-        yield from outside_code(text, lambda part: re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", link, part)).split("\n")
+        yield from outside_code(text, lambda part: re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)([.,;:)]*)( *)", link, part)).split("\n")
 
     fence, indented, paragraph, title = None, False, [], True
     for line in [*lines, None]:
