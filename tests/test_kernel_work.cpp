@@ -71,7 +71,7 @@ Index product(const Problem<float>& p, const KernelAnswer& k) {
 void check_work(const Problem<float>& p, const KernelRun& how) {
   const auto k = kernel_attention(p, how);
   const Tiles t = count_tiles(p, k);
-  const Index unit = product(p, k), keys = k.sizes.tile_keys, D = p.shape.head_dim;
+  const Index unit = product(p, k), keys = k.sizes.tile_keys;
   const bool skips = !how.compute_dead_tiles;
   const Index computed = skips ? t.live : t.all;
   INFO("live tiles " << t.live << " of " << t.all);
