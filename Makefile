@@ -12,6 +12,11 @@ ifneq ($(unknown),)
 endif
 
 lesson := $(if $(filter 1 2 3 4 5 6 7 8 9,$N),0)$N
+not_number := $(firstword $(foreach v,STEPS SEED TOKENS THREADS SECONDS KILLS,$(if $($v),$(if $(shell echo '$(subst ','"'"',$($v))' | grep -Eqx '[0-9]+' || echo no),$v))))
+ifneq ($(not_number),)
+  $(error $(not_number)='$($(not_number))' is not a whole number)
+endif
+
 ifeq ($(origin OUT),undefined)
   OUT := runs/$(or $(PRESET),toy)
   compare: OUT := runs/compare
@@ -40,7 +45,7 @@ checked = -DLAZY_CUDA=OFF -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O2 
 archer = $$(dirname "$$(readlink -f "$$(command -v clang++)")")/../lib/libarcher.so
 run = cd $1 && ctest --label-regex $2 --parallel $(cores) --output-on-failure --no-tests=error
 
-.PHONY: $(VERBS) menu ready clang tool given-text given-lesson
+.PHONY: $(VERBS) menu ready clang tool given-text given-model given-lesson
 .NOTPARALLEL:
 menu:
 	@echo 'Lazy Attention: attention that may look away. Every verb sets up and builds what it needs.'; echo
@@ -57,6 +62,8 @@ tool: ready
 	@$(call compile,build,lazy)
 given-text:
 	@[ -z "$$TEXT" ] || [ -e "$$TEXT" ] || { echo "TEXT=$$TEXT does not exist here ($$PWD). A file or a folder is needed, or leave TEXT away." >&2; exit 2; }
+given-model:
+	@[ -e "$$OUT" ] || { echo "There is no model in OUT=$$OUT. Train one first: make train OUT=$$OUT" >&2; exit 2; }
 given-lesson:
 	@[ -d "$(wildcard tutorials/$(lesson)_*)" ] || { echo "N='$N' is not a tutorial. Choose one, as N=1:" >&2; cd tutorials && ls -d [0-9]*_* >&2; exit 2; }
 
@@ -70,11 +77,11 @@ build: ready ## the tool and the tests
 train: given-text tool ## train a model: TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA
 	@text="$$TEXT"; [ -n "$$TEXT$$DATA" ] || [ "$$PRESET" = backcopy ] || [ ! -s data/bible.txt ] || text=data/bible.txt; \
 	build/lazy train $${text:+--text "$$text"} --out "$$OUT" $(choices) $(call flag,ATTENTION,attention) $(call flag,POSITION,position)
-resume: tool ## go on training in OUT, up to STEPS in all
+resume: given-model tool ## go on training in OUT, up to STEPS in all
 	@build/lazy train --resume "$$OUT" $(call flag,STEPS,steps)
-generate: tool ## let the model in OUT write: PROMPT TOKENS SEED
+generate: given-model tool ## let the model in OUT write: PROMPT TOKENS SEED
 	@build/lazy generate --model "$$OUT" $(call flag,PROMPT,prompt) $(call flag,TOKENS,tokens) $(call flag,SEED,seed)
-inspect: given-text tool ## tables and report of the model in OUT, on TEXT
+inspect: given-text given-model tool ## tables and report of the model in OUT, on TEXT
 	@build/lazy inspect --model "$$OUT" $(call flag,TEXT,text)
 compare: given-text tool ## train several kinds alike, one table: ATTENTION=lazy,softmax TEXT DATA PRESET STEPS SEED
 	@build/lazy compare $(call flag,TEXT,text) $(choices) $(call flag,ATTENTION,contenders) --out "$$OUT"
@@ -89,7 +96,7 @@ parity: ready ## kernels against float64, on the GPU if there is one, else emula
 tutorial: given-lesson ready ## run tutorial N: OUT for its pictures, STEPS where it trains; where to begin: tutorials/README.md
 	@$(call configure,build,$(native))
 	@$(call compile,build,tutorial_$(lesson))
-	@mkdir -p "$$OUT" && build/tutorials/tutorial_$(lesson) "$$OUT" $$STEPS && echo && echo "pictures: $$OUT"
+	@mkdir -p "$$OUT" && build/tutorials/tutorial_$(lesson) "$$OUT" $$STEPS && echo && echo "pictures: $$OUT; the page: $(wildcard tutorials/$(lesson)_*)/README.md; then: make exercise N=$N"
 exercise: given-lesson ready ## grade the exercise of tutorial N
 	@$(call configure,build,$(native))
 	@$(call compile,build,exercise_$(lesson))

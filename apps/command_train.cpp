@@ -85,7 +85,7 @@ void finish(const Run& run, const RunFolder& folder, const TrainingData& data, I
   }
   write_run_report(folder.path(), data);
   std::cout << "done    step " << last << "; look at " << path
-            << "/report.html, or try: lazy generate --model " << path << " --tokens 400\n";
+            << "/report.html, or let it write: make generate OUT=" << path << " TOKENS=400\n";
 }
 
 void start(const TrainOptions& o) {
