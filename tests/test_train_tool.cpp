@@ -13,7 +13,7 @@ TEST_CASE("a run leaves a checkpoint, a log and a report", "[tool][train]") {
   const Outcome outcome = succeed(bench.train("run", 4));
   for (const char* part : {"data    ", "text.txt", "sha256", "parameters, 1 layers",
                            "memory  about", "step     0", "validation", "step     3", "tokens/s",
-                           "sparsity", "dead heads", "report.html", "lazy generate"})
+                           "sparsity", "dead heads", "report.html", "make generate OUT="})
     CHECK(mentions(outcome.out, part));
   CHECK(outcome.out.find('\033') == std::string::npos);  // no terminal, no control codes
   CHECK(outcome.out.find('\r') == std::string::npos);
