@@ -40,12 +40,8 @@ Problem<float> rounded_problem(const Recipe& recipe) {
   return p;
 }
 
-/// Where a row's delta comes from: from its weights, or from what a fused kernel has kept of the
-/// forward, dO.O - tau dO.(mean live value), both rounded to the format; dtau likewise.
-enum class DeltaFrom { weights, stored };
-
 template <class F>
-Answer<float> plain_attention(const Problem<float>& p, DeltaFrom delta_from = DeltaFrom::weights) {
+Answer<float> plain_attention(const Problem<float>& p) {
   const AttentionShape& s = p.shape;
   const float scale = 1 / std::sqrt(float(s.head_dim));
   Answer<float> a = blank_answer(p);
@@ -66,32 +62,22 @@ Answer<float> plain_attention(const Problem<float>& p, DeltaFrom delta_from = De
     a.lse[w / s.keys] = lse;
     for (const float score : scores) P.push_back(round(std::exp(score - lse)));
 
-    std::vector<float> out(s.head_dim, 0.f), mean(s.head_dim, 0.f), dA(n, 0.f);
-    float delta = 0, row_dtau = 0;
+    std::vector<float> out(s.head_dim, 0.f), dA(n, 0.f);
+    float delta = 0;
     for (Index j = 0; j < n; ++j) {
       const std::size_t key = key_offset(s, b, j, h / (s.heads / s.kv_heads));
       const float weight = round(std::max(P[j] + tau / divisor, 0.f));
       a.weights[w + j] = weight;
       for (Index d = 0; d < s.head_dim; ++d) {
         out[d] += weight * p.v[key + d];
-        if (weight != 0) mean[d] += p.v[key + d] / divisor;
         a.dv[key + d] += weight * p.dout[i + d];
         dA[j] += p.dout[i + d] * p.v[key + d];
       }
       dA[j] = weight != 0 ? round(dA[j]) : 0.f;
       delta += P[j] * dA[j];
-      row_dtau += dA[j] / divisor;
+      if (p.rule.normalizer == Normalizer::elastic) a.dtau[h] += dA[j] / divisor;
     }
     for (Index d = 0; d < s.head_dim; ++d) a.out[i + d] = round(out[d]);
-    if (delta_from == DeltaFrom::stored) {
-      delta = row_dtau = 0;
-      for (Index d = 0; d < s.head_dim; ++d) {
-        row_dtau += p.dout[i + d] * round(mean[d]);
-        delta += p.dout[i + d] * (a.out[i + d] - tau * round(mean[d]));
-      }
-      if (n == 1) delta = dA[0];  // nothing to choose between: no gradient
-    }
-    if (p.rule.normalizer == Normalizer::elastic) a.dtau[h] += row_dtau;
     for (Index j = 0; j < n; ++j) {
       const std::size_t key = key_offset(s, b, j, h / (s.heads / s.kv_heads));
       const float ds = round(P[j] * (dA[j] - delta));
@@ -106,19 +92,10 @@ Answer<float> plain_attention(const Problem<float>& p, DeltaFrom delta_from = De
   return a;
 }
 
-/// The errors of the plain program in the format F, tensor by tensor the larger of its two forms:
-/// that of delta matters where rows have few keys and gradients nearly cancel.
+/// The errors of the plain program in the format F.
 template <class F>
 std::vector<Comparison> plain_16bit_errors(const Problem<float>& p) {
-  const auto errors = [&](DeltaFrom from) {
-    return plain_errors(
-        p, [from](const Problem<float>& order) { return plain_attention<F>(order, from); });
-  };
-  auto worst = errors(DeltaFrom::weights);
-  const auto stored = errors(DeltaFrom::stored);
-  for (std::size_t i = 0; i < worst.size(); ++i)
-    if (!(stored[i].error <= worst[i].error)) worst[i] = stored[i];
-  return worst;
+  return plain_errors(p, plain_attention<F>);
 }
 
 }  // namespace lazy::test
