@@ -51,6 +51,37 @@ void cross_entropy_backward(T* dlogits, const T* logits, const int* targets, Ind
 template <class T>
 double squared_norm(const T* x, Index size);
 
+/// How the heads of one projection lie in memory (see split_heads).
+struct HeadSplit {
+  Index sequences, length, heads, kv_heads, head_dim, capacity;
+};
+
+/// What AdamW (arXiv 1711.05101) needs to know for a whole run.
+struct UpdateRule {
+  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0;
+  double clip = 1e300;  // largest norm of the gradient
+};
+/// What changes from step to step. It lies where the device reads it, so that a recorded step can
+/// be replayed.
+struct StepInputs {
+  Index step = 1;         // counting from 1
+  double loss_scale = 1;  // of the gradient of the sum of losses: 1 / targets
+  double learning_rate = 0;
+  double correction1 = 1, correction2 = 1;  // of the moments' start from zero: 1 / (1 - beta^step)
+};
+/// What a step leaves there.
+struct StepOutputs {
+  double loss_sum = 0, squared_norm = 0;  // of the gradient, before clipping
+  Index failed_step =
+      0;  // the first with a loss or a norm that is not finite; no later one updates
+};
+/// Neighbouring parameters that all take weight decay, or all none.
+struct UpdatePiece {
+  Index offset, size;
+  bool decay;
+};
+inline constexpr Index update_piece_size = 4096;  // at most
+
 /// One AdamW update (arXiv 1711.05101) of `size` parameters. `gradient_scale` multiplies the
 /// gradient first (clipping); `step` counts from 1.
 struct AdamW {
