@@ -45,11 +45,11 @@ void KernelBackend<device>::release(void* data) {
 }
 template <LazyDevice device>
 void KernelBackend<device>::upload_bytes(void* to, const void* host, std::size_t bytes) {
-  if (bytes > 0) memory(device).upload(to, host, bytes);
+  if (bytes > 0) memory(device).upload(to, host, bytes, nullptr);
 }
 template <LazyDevice device>
 void KernelBackend<device>::download_bytes(void* host, const void* from, std::size_t bytes) {
-  if (bytes > 0) memory(device).download(host, from, bytes);
+  if (bytes > 0) memory(device).download(host, from, bytes, nullptr);
 }
 template <LazyDevice device>
 void* KernelBackend<device>::workspace(std::size_t bytes) {
