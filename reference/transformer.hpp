@@ -85,7 +85,7 @@ class Transformer {
   /// reading nothing of the host, so that a backend may record it. `inputs` on the device.
   void load(const Batch& batch);
   void add_gradient(const StepInputs* inputs);
-  const Buffer& losses() const { return losses_; }  // [N] of the last pass, on the device
+  Buffer& losses() { return losses_; }  // [N] of the last pass, on the device
 
   /// Losses [N] of the last `loss`, in nats (empty after another pass), and logits [N, V] of the
   /// last forward; copied to the host. Throws std::logic_error after `add_gradient`, which puts
