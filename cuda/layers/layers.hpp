@@ -12,6 +12,7 @@
 #include "cuda/lazy_attention.h"
 #include "reference/attention_types.hpp"
 #include "reference/layers.hpp"
+#include "reference/rope.hpp"
 
 namespace lazy {
 
@@ -35,7 +36,8 @@ struct LayerKernels {
 
   /// From the joint projection qkv [N, (H + 2 Hkv) D] (all heads of q, then of k, then of v) to
   /// q [B, T, H, D], rotated, and to rows past[b] + t of k (rotated) and v [B, capacity, Hkv, D].
-  /// `past` [B] null: 0. `rope` [positions, D/2, 2], cos and sin; null: no rotation.
+  /// `past` [B] null: 0; negative: nothing of that sequence is written. `rope` [positions, D/2, 2],
+  /// cos and sin; null: no rotation.
   void (*split_heads)(A* q, A* k, A* v, const A* qkv, const HeadSplit& split, const float* rope,
                       const Index* past, void* stream);
   /// The transpose, for past = 0 and capacity = T: dqkv is assigned.

@@ -66,6 +66,59 @@ class SharedMemory {
   unsigned char* next_ = block_memory;
 };
 
+namespace detail {
+
+template <std::size_t bytes>
+struct Register;  // what one access moves
+template <>
+struct Register<2> {
+  using Type = std::uint16_t;
+};
+template <>
+struct Register<4> {
+  using Type = std::uint32_t;
+};
+template <>
+struct Register<8> {
+  using Type = uint2;
+};
+template <>
+struct Register<16> {
+  using Type = uint4;
+};
+
+}  // namespace detail
+
+template <int n, class T>
+__device__ Floats<n> load(T* from, std::int64_t at) {
+  using Register = typename detail::Register<n * sizeof(T)>::Type;
+  const Register moved = *reinterpret_cast<const Register*>(from + at);
+  std::remove_const_t<T> numbers[n];
+  memcpy(numbers, &moved, sizeof moved);
+  Floats<n> result;
+  for (int i = 0; i < n; ++i) result[i] = to_float(numbers[i]);
+  return result;
+}
+
+template <class T>
+__device__ std::uint32_t pack(float low, float high);
+
+template <int n, class T>
+__device__ void store(T* to, std::int64_t at, const Floats<n>& floats) {
+  using Register = typename detail::Register<n * sizeof(T)>::Type;
+  Register moved;
+  if constexpr (sizeof(T) == 2 && n > 1) {
+    std::uint32_t pairs[n / 2];
+    for (int i = 0; i < n / 2; ++i) pairs[i] = pack<T>(floats[2 * i], floats[2 * i + 1]);
+    memcpy(&moved, pairs, sizeof moved);
+  } else {
+    T numbers[n];
+    for (int i = 0; i < n; ++i) numbers[i] = from_float<T>(floats[i]);
+    memcpy(&moved, numbers, sizeof moved);
+  }
+  *reinterpret_cast<Register*>(to + at) = moved;
+}
+
 // ---- Between the lanes of a warp.
 
 inline constexpr unsigned all_lanes = 0xFFFFFFFF;
@@ -164,6 +217,12 @@ __device__ inline float larger(float a, float b) {
 }
 __device__ inline std::uint32_t bits_of(float x) {
   return __float_as_uint(x);
+}
+__device__ inline float sqrt(float x) {
+  return __fsqrt_rn(x);
+}
+__device__ inline double sqrt(double x) {
+  return ::sqrt(x);
 }
 __device__ inline float exp(float x) {
   return ::expf(x);

@@ -171,6 +171,37 @@ class SharedMemory {
   std::size_t next_ = 0;
 };
 
+namespace detail {
+
+template <int n, class T>
+T* neighbours(Global<T> array, At at) {
+  T* first = array.checked(at, n);
+  if (reinterpret_cast<std::uintptr_t>(first) % (n * sizeof(T)) != 0)
+    block().fail(Fault::misaligned, at.where,
+                 std::to_string(n) + " numbers at once from an address not a multiple of " +
+                     std::to_string(n * sizeof(T)));
+  return first;
+}
+
+}  // namespace detail
+
+/// The n numbers from `at`, in one access of at most 16 bytes.
+template <int n, class T>
+Floats<n> load(Global<T> from, At at) {
+  static_assert(n * sizeof(T) <= 16);
+  const T* numbers = detail::neighbours<n>(from, at);
+  Floats<n> result;
+  for (int i = 0; i < n; ++i) result[i] = to_float(numbers[i]);
+  return result;
+}
+/// The same back, rounded to T.
+template <int n, class T>
+void store(Global<T> to, At at, const Floats<n>& floats) {
+  static_assert(n * sizeof(T) <= 16);
+  T* numbers = detail::neighbours<n>(to, at);
+  for (int i = 0; i < n; ++i) numbers[i] = from_float<T>(floats[i]);
+}
+
 // ---- Between the lanes of a warp.
 
 namespace detail {
@@ -356,6 +387,12 @@ inline float larger(float a, float b) {
 }
 inline std::uint32_t bits_of(float x) {
   return std::bit_cast<std::uint32_t>(x);
+}
+inline float sqrt(float x) {
+  return std::sqrt(x);
+}
+inline double sqrt(double x) {
+  return std::sqrt(x);
 }
 inline float exp(float x) {
   ++block().counters().exponentials;
