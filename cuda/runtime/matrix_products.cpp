@@ -10,10 +10,12 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <utility>
 
-#include "cuda/runtime/check.hpp"
+#include "cuda/memory.hpp"
 #include "cuda/runtime/cublaslt.hpp"
 #include "cuda/simt/formats.hpp"
 
@@ -124,12 +126,9 @@ Plan make_plan(cublasLtHandle_t handle, const Product& p, const Call& call) {
 // CUDA may be gone first.
 class Library {
  public:
-  Library() {
-    int device = 0;
-    check(cudaGetDevice(&device), "looking for a GPU");
+  Library() : workspace_(memory().allocate(workspace_bytes)) {
     if (const cublasStatus_t status = cublaslt().create(&handle_); status != CUBLAS_STATUS_SUCCESS)
       fail("preparing matrix products", status);
-    check(cudaMalloc(&workspace_, workspace_bytes), "allocating the matrix products' workspace");
   }
 
   void multiply(const Product& product, const void* a, const void* b, float beta, const void* c,
@@ -150,8 +149,8 @@ class Library {
     return plans_.emplace(product, make_plan(handle_, product, call)).first->second;
   }
 
+  void* workspace_;
   cublasLtHandle_t handle_ = nullptr;
-  void* workspace_ = nullptr;
   std::mutex mutex_;
   std::map<Product, Plan> plans_;
 };
