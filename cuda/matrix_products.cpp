@@ -26,63 +26,47 @@ void round(BFloat16* to, const std::vector<float>& from) {
   std::transform(from.begin(), from.end(), to, from_float<BFloat16>);
 }
 
-void forward(float* out, const float* x, const float* weight, Index N, Index In, Index Out) {
-  lazy::linear_forward(out, x, weight, N, In, Out);
-}
+// The CPU's, and the same for BFloat16.
+using lazy::linear_add_forward, lazy::linear_backward, lazy::linear_forward;
 
-void forward(float* out, const BFloat16* x, const BFloat16* weight, Index N, Index In, Index Out) {
-  forward(out, widened(x, N * In).data(), widened(weight, Out * In).data(), N, In, Out);
-}
-
-void forward(BFloat16* out, const BFloat16* x, const BFloat16* weight, Index N, Index In,
-             Index Out) {
+void linear_forward(BFloat16* out, const BFloat16* x, const BFloat16* weight, Index N, Index In,
+                    Index Out) {
   std::vector<float> sums(N * Out);
-  forward(sums.data(), x, weight, N, In, Out);
+  linear_forward(sums.data(), widened(x, N * In).data(), widened(weight, Out * In).data(), N, In,
+                 Out);
   round(out, sums);
 }
 
-void backward(float* dx, float* dweight, const float* dout, const float* x, const float* weight,
-              Index N, Index In, Index Out) {
-  std::fill_n(dx, N * In, 0.0f);  // the CPU's adds to it
-  lazy::linear_backward(dx, dweight, dout, x, weight, N, In, Out);
+void linear_add_forward(float* out, const float* base, const BFloat16* x, const BFloat16* weight,
+                        Index N, Index In, Index Out) {
+  linear_add_forward(out, base, widened(x, N * In).data(), widened(weight, Out * In).data(), N, In,
+                     Out);
 }
 
-void backward(BFloat16* dx, float* dweight, const BFloat16* dout, const BFloat16* x,
-              const BFloat16* weight, Index N, Index In, Index Out) {
+void linear_backward(BFloat16* dx, float* dweight, const BFloat16* dout, const BFloat16* x,
+                     const BFloat16* weight, Index N, Index In, Index Out) {
   std::vector<float> sums(N * In);
-  backward(sums.data(), dweight, widened(dout, N * Out).data(), widened(x, N * In).data(),
-           widened(weight, Out * In).data(), N, In, Out);
+  linear_backward(sums.data(), dweight, widened(dout, N * Out).data(), widened(x, N * In).data(),
+                  widened(weight, Out * In).data(), N, In, Out);
   round(dx, sums);
-}
-
-template <class A>
-void linear_forward(A* out, const A* x, const A* weight, Index N, Index In, Index Out, void*) {
-  if (N > 0) give([=] { forward(out, x, weight, N, In, Out); });
-}
-
-template <class A>
-void linear_add_forward(float* out, const float* base, const A* x, const A* weight, Index N,
-                        Index In, Index Out, void*) {
-  if (N > 0)
-    give([=] {
-      std::vector<float> sums(N * Out);
-      forward(sums.data(), x, weight, N, In, Out);
-      std::transform(sums.begin(), sums.end(), base, out, std::plus());
-    });
-}
-
-template <class A>
-void linear_backward(A* dx, float* dweight, const A* dout, const A* x, const A* weight, Index N,
-                     Index In, Index Out, void*) {
-  if (N > 0) give([=] { backward(dx, dweight, dout, x, weight, N, In, Out); });
 }
 
 }  // namespace
 
 template <class A>
 const MatrixProducts<A>& matrix_products() {
-  static constexpr MatrixProducts<A> functions{linear_forward<A>, linear_add_forward<A>,
-                                               linear_backward<A>};
+  static constexpr MatrixProducts<A> functions{
+      [](A* out, const A* x, const A* weight, Index N, Index In, Index Out, void*) {
+        if (N > 0) give([=] { linear_forward(out, x, weight, N, In, Out); });
+      },
+      [](float* out, const float* base, const A* x, const A* weight, Index N, Index In, Index Out,
+         void*) {
+        if (N > 0) give([=] { linear_add_forward(out, base, x, weight, N, In, Out); });
+      },
+      [](A* dx, float* dweight, const A* dout, const A* x, const A* weight, Index N, Index In,
+         Index Out, void*) {
+        if (N > 0) give([=] { linear_backward(dx, dweight, dout, x, weight, N, In, Out); });
+      }};
   return functions;
 }
 

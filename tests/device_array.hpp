@@ -31,17 +31,19 @@ std::vector<T> nans(std::size_t size) {
     return std::vector<T>(size, std::numeric_limits<T>::quiet_NaN());
 }
 
-/// A copy of host numbers, ordered by the model's stream.
+/// A copy of host numbers, ordered by the model's stream. It begins `offset` numbers behind an
+/// address as allocated, like a tensor in the midst of a buffer.
 template <class T>
 class DeviceArray {
  public:
-  DeviceArray(LazyDevice device, const std::vector<T>& host)
+  DeviceArray(LazyDevice device, const std::vector<T>& host, std::size_t offset = 0)
       : memory_(memory(device)),
         size_(host.size()),
-        data_(static_cast<T*>(memory_.allocate(size_ * sizeof(T) + 1))) {
+        allocated_(static_cast<T*>(memory_.allocate((offset + size_) * sizeof(T) + 1))),
+        data_(allocated_ + offset) {
     upload(host);
   }
-  ~DeviceArray() { memory_.release(data_); }
+  ~DeviceArray() { memory_.release(allocated_); }
   DeviceArray(const DeviceArray&) = delete;
   DeviceArray& operator=(const DeviceArray&) = delete;
 
@@ -60,7 +62,7 @@ class DeviceArray {
  private:
   const DeviceMemory& memory_;
   std::size_t size_;
-  T* data_;
+  T *allocated_, *data_;
 };
 
 }  // namespace lazy::test

@@ -45,6 +45,14 @@ TEST_CASE("allocated memory starts where every kernel can read it") {
     }
 }
 
+TEST_CASE("a device has at most as much memory free as there is") {
+  for (const LazyDevice device : devices_here()) {
+    const MemorySpace space = memory(device).space();
+    CHECK(space.free > 0);
+    CHECK(space.free <= space.total);
+  }
+}
+
 TEST_CASE("a GPU out of memory says what was asked for and what is free") {
   const OutOfDeviceMemory error(4096, {1000, 2000});
   CHECK(mentions_all(error.what(), {"4096 bytes", "1000 of 2000"}));

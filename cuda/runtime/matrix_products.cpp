@@ -5,16 +5,18 @@
 
 #include "cuda/matrix_products.hpp"
 
-#include <cublasLt.h>
-
-#include <algorithm>
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
+#include <utility>
 
-#include "cuda/runtime/check.hpp"
+#include "cuda/memory.hpp"
+#include "cuda/runtime/cublaslt.hpp"
 #include "cuda/simt/formats.hpp"
 
 namespace lazy::cuda {
@@ -28,15 +30,19 @@ struct Call {
   Index N, In, Out;
 };
 
-void must(cublasStatus_t status, const Call& call) {
-  if (status == CUBLAS_STATUS_SUCCESS) return;
+[[noreturn]] void fail(const std::string& what, cublasStatus_t status) {
   throw std::runtime_error(
-      std::string(call.name) + " with N = " + std::to_string(call.N) +
-      ", In = " + std::to_string(call.In) + ", Out = " + std::to_string(call.Out) +
-      ": cuBLASLt: " + cublasLtGetStatusString(status) +
+      what + ": cuBLASLt: " + cublaslt().status_text(status) +
       (status == CUBLAS_STATUS_NOT_SUPPORTED
            ? "; try float32, or sizes that are multiples of 8"
            : "; is memory short (nvidia-smi)? Try a smaller batch, or the device emulated"));
+}
+
+void must(cublasStatus_t status, const Call& call) {
+  if (status != CUBLAS_STATUS_SUCCESS)
+    fail(std::string(call.name) + " with N = " + std::to_string(call.N) +
+             ", In = " + std::to_string(call.In) + ", Out = " + std::to_string(call.Out),
+         status);
 }
 
 // D (m x n) = op(A) op(B) + beta C, op(A) m x k, op(B) k x n.
@@ -49,59 +55,70 @@ struct Product {
   auto operator<=>(const Product&) const = default;
 };
 
-// How cuBLASLt computes a product.
+// How cuBLASLt computes a product. Kept for as long as the program runs.
 struct Plan {
-  cublasLtMatmulDescOpaque_t operation;
-  cublasLtMatrixLayoutOpaque_t a, b, d;
+  cublasLtMatmulDesc_t operation;
+  cublasLtMatrixLayout_t a, b, d;
   cublasLtMatmulAlgo_t algorithm;
 };
 
-template <class T>
-void set(cublasLtMatmulDescOpaque_t& operation, cublasLtMatmulDescAttributes_t attribute, T value,
-         const Call& call) {
-  must(cublasLtMatmulDescSetAttribute(&operation, attribute, &value, sizeof value), call);
-}
-
-template <class T>
-void set(cublasLtMatmulPreferenceOpaque_t& wish, cublasLtMatmulPreferenceAttributes_t attribute,
-         T value, const Call& call) {
-  must(cublasLtMatmulPreferenceSetAttribute(&wish, attribute, &value, sizeof value), call);
-}
-
-Plan make_plan(cublasLtHandle_t handle, const Product& p, const Call& call) {
-  Plan plan;
+cublasLtMatmulDesc_t describe_operation(const Product& p, const Call& call) {
+  cublasLtMatmulDesc_t operation;
   // Sums in float: TF32 would be another compute type.
-  must(cublasLtMatmulDescInit(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), call);
-  set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, p.op_a, call);
-  set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, p.op_b, call);
-  const auto layout = [&](cublasLtMatrixLayoutOpaque_t& at, cudaDataType_t type, Index rows,
-                          Index columns, bool transposed) {
-    if (transposed) std::swap(rows, columns);
-    must(cublasLtMatrixLayoutInit(&at, type, std::uint64_t(rows), std::uint64_t(columns), rows),
-         call);
+  must(cublaslt().make_operation(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), call);
+  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, cublasOperation_t value) {
+    must(cublaslt().set_operation(operation, attribute, &value, sizeof value), call);
   };
-  layout(plan.a, p.factors, p.m, p.k, p.op_a == CUBLAS_OP_T);
-  layout(plan.b, p.factors, p.k, p.n, p.op_b == CUBLAS_OP_T);
-  layout(plan.d, p.result, p.m, p.n, false);
+  set(CUBLASLT_MATMUL_DESC_TRANSA, p.op_a);
+  set(CUBLASLT_MATMUL_DESC_TRANSB, p.op_b);
+  return operation;
+}
 
-  cublasLtMatmulPreferenceOpaque_t wish;
-  must(cublasLtMatmulPreferenceInit(&wish), call);
-  set(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes, call);
+// Of the matrix that `op` makes a rows x columns one.
+cublasLtMatrixLayout_t describe_matrix(cudaDataType_t type, Index rows, Index columns,
+                                       cublasOperation_t op, const Call& call) {
+  if (op == CUBLAS_OP_T) std::swap(rows, columns);
+  cublasLtMatrixLayout_t layout;
+  must(cublaslt().make_layout(&layout, type, std::uint64_t(rows), std::uint64_t(columns), rows),
+       call);
+  return layout;
+}
+
+// What cuBLASLt holds for the fastest way that fits.
+cublasLtMatmulAlgo_t find_algorithm(cublasLtHandle_t handle, const Product& p, const Plan& plan,
+                                    const Call& call) {
+  cublasLtMatmulPreference_t wish;
+  must(cublaslt().make_preference(&wish), call);
+  const std::unique_ptr<cublasLtMatmulPreferenceOpaque_t,
+                        cublasStatus_t (*)(cublasLtMatmulPreference_t)>
+      until_done(wish, cublaslt().destroy_preference);
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
+    must(cublaslt().set_preference(wish, attribute, &value, sizeof value), call);
+  };
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
   // Partial sums are added in float and in a fixed order.
-  set(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-      std::uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE), call);
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      std::uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   for (const auto attribute :
        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
-    set(wish, attribute, p.alignment, call);
-
+    set(attribute, p.alignment);
   cublasLtMatmulHeuristicResult_t best;
   int found = 0;
-  must(cublasLtMatmulAlgoGetHeuristic(handle, &plan.operation, &plan.a, &plan.b, &plan.d, &plan.d,
-                                      &wish, 1, &best, &found),
+  must(cublaslt().find_algorithm(handle, plan.operation, plan.a, plan.b, plan.d, plan.d, wish, 1,
+                                 &best, &found),
        call);
   must(found == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : best.state, call);
-  plan.algorithm = best.algo;
+  return best.algo;
+}
+
+Plan make_plan(cublasLtHandle_t handle, const Product& p, const Call& call) {
+  Plan plan{describe_operation(p, call),
+            describe_matrix(p.factors, p.m, p.k, p.op_a, call),
+            describe_matrix(p.factors, p.k, p.n, p.op_b, call),
+            describe_matrix(p.result, p.m, p.n, CUBLAS_OP_N, call),
+            {}};
+  plan.algorithm = find_algorithm(handle, p, plan, call);
   return plan;
 }
 
@@ -109,31 +126,31 @@ Plan make_plan(cublasLtHandle_t handle, const Product& p, const Call& call) {
 // CUDA may be gone first.
 class Library {
  public:
-  Library() {
-    must(cublasLtCreate(&handle_), {"starting cuBLASLt", 0, 0, 0});
-    check(cudaMalloc(&workspace_, workspace_bytes), "allocating the matrix products' workspace");
+  Library() : workspace_(memory().allocate(workspace_bytes)) {
+    if (const cublasStatus_t status = cublaslt().create(&handle_); status != CUBLAS_STATUS_SUCCESS)
+      fail("preparing matrix products", status);
   }
 
   void multiply(const Product& product, const void* a, const void* b, float beta, const void* c,
                 void* d, void* stream, const Call& call) {
-    Plan& plan = plan_of(product, call);
+    const Plan& plan = plan_of(product, call);
     const float alpha = 1;
-    must(cublasLtMatmul(handle_, &plan.operation, &alpha, a, &plan.a, b, &plan.b, &beta, c, &plan.d,
-                        d, &plan.d, &plan.algorithm, workspace_, workspace_bytes,
-                        static_cast<cudaStream_t>(stream)),
+    must(cublaslt().multiply(handle_, plan.operation, &alpha, a, plan.a, b, plan.b, &beta, c,
+                             plan.d, d, plan.d, &plan.algorithm, workspace_, workspace_bytes,
+                             static_cast<cudaStream_t>(stream)),
          call);
   }
 
  private:
-  Plan& plan_of(const Product& product, const Call& call) {
+  const Plan& plan_of(const Product& product, const Call& call) {
     const std::lock_guard one_at_a_time(mutex_);
     const auto known = plans_.find(product);
     if (known != plans_.end()) return known->second;
     return plans_.emplace(product, make_plan(handle_, product, call)).first->second;
   }
 
+  void* workspace_;
   cublasLtHandle_t handle_ = nullptr;
-  void* workspace_ = nullptr;
   std::mutex mutex_;
   std::map<Product, Plan> plans_;
 };

@@ -11,8 +11,8 @@
 #include <map>
 #include <stdexcept>
 
-#include "cuda/memory.hpp"
 #include "tests/parity/card.hpp"
+#include "tests/parity/choose_device.hpp"
 
 using namespace lazy;
 using namespace lazy::test;
@@ -57,19 +57,6 @@ Wish read(int argc, char** argv) {
   one_of("--device", wish.device, "auto", "cuda", "emulated");
   if (!wish.grid.empty()) one_of("--grid", wish.grid, "short", "full");
   return wish;
-}
-
-// Says what it took, and why.
-LazyDevice choose_device(const std::string& wanted, std::string& name) {
-  if (wanted != "emulated") try {
-      name = device_name(LAZY_CUDA);
-      return LAZY_CUDA;
-    } catch (const std::exception& error) {
-      if (wanted == "cuda") throw;
-      std::cout << "No GPU here (" << error.what() << "): the kernels run emulated.\n";
-    }
-  name = device_name(LAZY_EMULATED);
-  return LAZY_EMULATED;
 }
 
 std::vector<ParityCase> chosen_cases(const Wish& wish, LazyDevice device) {
