@@ -58,7 +58,9 @@ __device__ Floats<width> turned(const Floats<width>& x, const Floats<width>& par
 template <class A, int width, bool split>
 __global__ void heads_kernel(HeadArguments<A> a) {
   const Index row = block_index().x, sequence = row / a.length;
-  const Index position = row % a.length + (a.past ? a.past[sequence] : 0);
+  const Index past = a.past ? a.past[sequence] : 0;
+  if (past < 0) return;
+  const Index position = past + row % a.length;
   const int D = a.head_dim, half = D / 2, columns = (a.heads + 2 * a.kv_heads) * D;
   for (int c = thread_index() * width; c < columns; c += a.threads * width) {
     const int head = c / D, d = c % D;
