@@ -199,4 +199,19 @@ Values<T> scalar_join_heads(const Values<T>& dout, Index length, Index heads, In
   return dqkv;
 }
 
+/// One AdamW step from gradients that are multiplied by `scale` first; `step` counts from 1.
+template <class T>
+void scalar_adamw(Values<T>& w, Values<T>& m, Values<T>& v, const Values<T>& gradient, double scale,
+                  double rate, double beta1, double beta2, double epsilon, double weight_decay,
+                  int step) {
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    const T g = T(scale) * gradient[i];
+    m[i] = T(beta1) * m[i] + T(1 - beta1) * g;
+    v[i] = T(beta2) * v[i] + T(1 - beta2) * g * g;
+    const T mean = m[i] / T(1 - std::pow(beta1, step));
+    const T square = v[i] / T(1 - std::pow(beta2, step));
+    w[i] -= T(rate * weight_decay) * w[i] + T(rate) * mean / (std::sqrt(square) + T(epsilon));
+  }
+}
+
 }  // namespace lazy::test
