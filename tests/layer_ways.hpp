@@ -2,6 +2,9 @@
 // The ways a layer is computed: on the CPU, or by the kernels, emulated. Both have the signatures
 // of a backend. What lies between two matrix products is of type A, everything else of type Number.
 
+#include <map>
+#include <string>
+
 #include "cuda/layers/layers.hpp"
 #include "cuda/simt/emulator.hpp"
 #include "reference/cpu_backend.hpp"
@@ -21,7 +24,8 @@ struct KernelLayers {
   using Number = float;
   using A = Type;
 
-  std::uint64_t seed = 1;  // of the order of threads
+  std::uint64_t seed = 1;                                      // of the order of threads
+  std::map<std::string, std::size_t>* shared_bytes = nullptr;  // of a block of each kernel run
 
   void embedding_forward(float* x, const float* table, const int* tokens, Index N, Index C,
                          Index V) const {
@@ -97,6 +101,7 @@ struct KernelLayers {
   void run(Function LayerKernels<A>::*function, const Arguments&... arguments) const {
     emulated::Machine machine{.seed = seed};
     (emulated::layers<A>().*function)(arguments..., &machine);
+    if (shared_bytes) shared_bytes->merge(machine.shared_bytes);
   }
 };
 
