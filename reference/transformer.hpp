@@ -76,7 +76,7 @@ class Transformer {
   /// The same on a batch; returns the mean loss in nats over its targets (0 if it has none).
   /// Throws std::invalid_argument if tokens or targets are not [sequences, length].
   double loss(const Batch& batch);
-  /// Adds the gradient of the last `loss` to `gradients()`; the logits are gone then. Throws
+  /// Adds the gradient of the last `loss` to `gradients()`; it takes the logits' place. Throws
   /// std::invalid_argument if `loss` of a batch of this size was not the last pass.
   void backward(const Batch& batch);
 
@@ -88,7 +88,8 @@ class Transformer {
   const Buffer& losses() const { return losses_; }  // [N] of the last pass, on the device
 
   /// Losses [N] of the last `loss`, in nats (empty after another pass), and logits [N, V] of the
-  /// last forward; copied to the host.
+  /// last forward; copied to the host. Throws std::logic_error if their gradient took the logits'
+  /// place.
   std::vector<T> token_losses() const;
   std::vector<T> logits() const;
 
@@ -139,13 +140,14 @@ class Transformer {
   void reserve_backward();
   void upload_tokens(const int* tokens, Index count);
   void run(KeyValueCache<B, T>* cache, Index first);
+  void logits_to_gradient(const StepInputs* inputs);
   void run_backward();
   AttentionShape shape(Index sequences, Index queries, Index keys) const;
   HeadSplit split(Index capacity) const;
   AttentionInputs<Activation, T> inputs(Index layer, const Activation* k,
                                         const Activation* v) const;
-  std::vector<T> decode_rows(std::span<const int> tokens, KeyValueCache<B, T>& cache, Index first,
-                             Index sequences, Index length);
+  void append(std::span<const int> tokens, KeyValueCache<B, T>& cache, Index first, Index length,
+              const std::vector<Index>& past);
 
   static constexpr bool rounds = !std::is_same_v<T, Activation>;
 
@@ -160,7 +162,8 @@ class Transformer {
   Buffer alibi_;         // [H, positions_]
 
   Index sequences_ = 0, length_ = 0;  // of the last forward
-  bool has_loss_ = false;             // whether that was `loss`
+  bool has_loss_ = false;             // whether losses_ are its
+  bool has_logits_ = false;           // or their gradient
   typename B::template Buffer<int> tokens_, order_, targets_;
   typename B::template Buffer<Index> past_, lengths_;
   typename B::template Buffer<StepInputs> step_inputs_;  // of loss and backward

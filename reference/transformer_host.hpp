@@ -26,6 +26,10 @@ std::vector<T> Transformer<B, T>::token_losses() const {
 
 template <class B, class T>
 std::vector<T> Transformer<B, T>::logits() const {
+  if (!has_logits_)
+    throw std::logic_error(
+        "logits: there was no forward, or backward wrote their gradient in their place; call "
+        "forward first");
   return detail::to_host<B, T>(logits_.data(), sequences_ * length_ * config_.vocabulary);
 }
 
@@ -46,50 +50,44 @@ KeyValueCache<B, T> Transformer<B, T>::make_cache(Index capacity, Index sequence
   return cache;
 }
 
-// Logits of the last token of each of `sequences` from `first`, which get `length` tokens each.
+// Appends `length` tokens to each of the cache's sequences from `first`; where past[b] is negative,
+// sequence b rests.
 template <class B, class T>
-std::vector<T> Transformer<B, T>::decode_rows(std::span<const int> tokens,
-                                              KeyValueCache<B, T>& cache, Index first,
-                                              Index sequences, Index length) {
+void Transformer<B, T>::append(std::span<const int> tokens, KeyValueCache<B, T>& cache, Index first,
+                               Index length, const std::vector<Index>& past) {
   const Index size =
       Index(cache.lengths.size()) * cache.capacity * config_.kv_heads * config_.head_dim();
   if (Index(cache.keys.size()) != config_.layers || Index(cache.keys[0].size()) != size)
     throw std::invalid_argument(
         "decode: the cache is of another model; use make_cache of this one");
-  std::vector<int> given(tokens.begin(), tokens.end());
-  std::vector<Index> past, lengths;
-  for (Index b = 0; b < sequences; ++b) {
-    const bool rests = length == 1 && sequences == Index(cache.lengths.size()) && given[b] < 0;
-    const Index seen = cache.lengths[first + b];
-    if (!rests && seen + length > cache.capacity)
+  std::vector<Index> lengths;
+  for (const Index seen : past) {
+    if (seen + length > cache.capacity)
       throw std::length_error("decode: " + std::to_string(seen + length) +
                               " tokens do not fit a cache of " + std::to_string(cache.capacity) +
                               "; make a larger cache");
-    if (rests) given[b] = 0;
-    past.push_back(rests ? -1 : seen);
-    lengths.push_back(rests ? 0 : seen + length);
+    lengths.push_back(seen < 0 ? 0 : seen + length);
   }
-  upload_tokens(given.data(), Index(given.size()));
+  upload_tokens(tokens.data(), Index(tokens.size()));
   detail::assign<B>(past_, past);
   detail::assign<B>(lengths_, lengths);
-  reserve(sequences, length, cache.capacity);
+  reserve(Index(past.size()), length, cache.capacity);
   run(&cache, first);
-  for (Index b = 0; b < sequences; ++b)
-    if (past[b] >= 0) cache.lengths[first + b] += length;
-  const Index V = config_.vocabulary;
-  if (length == 1) return detail::to_host<B, T>(logits_.data(), sequences * V);
-  return detail::to_host<B, T>(logits_.data() + (length - 1) * V, V);
+  for (std::size_t b = 0; b < past.size(); ++b)
+    if (past[b] >= 0) cache.lengths[first + b] = lengths[b];
 }
 
 template <class B, class T>
 std::vector<T> Transformer<B, T>::decode(std::span<const int> tokens, KeyValueCache<B, T>& cache,
                                          Index sequence) {
-  if (tokens.empty()) throw std::invalid_argument("decode: no tokens given; pass at least one");
+  const Index length = Index(tokens.size()), V = config_.vocabulary;
+  if (length == 0) throw std::invalid_argument("decode: no tokens given; pass at least one");
   if (sequence < 0 || sequence >= Index(cache.lengths.size()))
     throw std::invalid_argument("decode: sequence " + std::to_string(sequence) +
                                 " is not one of the cache's " +
                                 std::to_string(cache.lengths.size()));
-  return decode_rows(tokens, cache, sequence, 1, Index(tokens.size()));
+  append(tokens, cache, sequence, length, {cache.lengths[sequence]});
+  return detail::to_host<B, T>(logits_.data() + (length - 1) * V, V);
 }
 
 template <class B, class T>
@@ -99,7 +97,12 @@ std::vector<T> Transformer<B, T>::decode_each(std::span<const int> tokens,
     throw std::invalid_argument("decode_each: " + std::to_string(tokens.size()) +
                                 " tokens for a cache of " + std::to_string(cache.lengths.size()) +
                                 " sequences; give one each, negative where one rests");
-  return decode_rows(tokens, cache, 0, Index(tokens.size()), 1);
+  std::vector<int> given(tokens.begin(), tokens.end());
+  std::vector<Index> past = cache.lengths;
+  for (std::size_t b = 0; b < given.size(); ++b)
+    if (given[b] < 0) past[b] = -1, given[b] = 0;
+  append(given, cache, 0, 1, past);
+  return detail::to_host<B, T>(logits_.data(), Index(given.size()) * config_.vocabulary);
 }
 
 template <class B, class T>

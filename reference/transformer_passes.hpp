@@ -104,6 +104,7 @@ void Transformer<B, T>::reserve(Index sequences, Index length, Index positions) 
   sequences_ = sequences;
   length_ = length;
   has_loss_ = false;
+  has_logits_ = true;
   const Index N = sequences * length, C = config_.channels, F = config_.inner;
   const Index kv = config_.kv_heads * config_.head_dim();
   for (LayerActivations& a : layers_) {
@@ -276,15 +277,14 @@ double Transformer<B, T>::loss(const Batch& batch) {
 
 template <class B, class T>
 void Transformer<B, T>::backward(const Batch& batch) {
-  if (batch.sequences != sequences_ || batch.length != length_ || !has_loss_)
+  if (batch.sequences != sequences_ || batch.length != length_ || !has_loss_ || !has_logits_)
     throw std::invalid_argument(
         "backward: a batch of " + std::to_string(batch.sequences) + " x " +
         std::to_string(batch.length) + " is not what the last pass computed the loss of (" +
         std::to_string(sequences_) + " x " + std::to_string(length_) +
         (has_loss_ ? "" : ", without a loss") + "); call loss(batch) first");
   reserve_backward();
-  B::cross_entropy(losses_.data(), logits_.data(), logits_.data(), targets_.data(),
-                   sequences_ * length_, config_.vocabulary, step_inputs_.data());
+  logits_to_gradient(step_inputs_.data());
   run_backward();
 }
 
@@ -292,10 +292,16 @@ template <class B, class T>
 void Transformer<B, T>::add_gradient(const StepInputs* inputs) {
   reserve_backward();
   run(nullptr, 0);
+  logits_to_gradient(inputs);
+  run_backward();
+}
+
+template <class B, class T>
+void Transformer<B, T>::logits_to_gradient(const StepInputs* inputs) {
   B::cross_entropy(losses_.data(), logits_.data(), logits_.data(), targets_.data(),
                    sequences_ * length_, config_.vocabulary, inputs);
   has_loss_ = true;
-  run_backward();
+  has_logits_ = false;
 }
 
 // The passes of `run` in reverse, from the gradient of the logits in their place. dx carries the

@@ -226,7 +226,7 @@ void check_what_nan_poisons(const Way& way) {
   CHECK(poisoned_entries(way, Embedding{{1, 0, 1}, 2, 2}, 0, 3) == Entries{1, 5});
   CHECK(poisoned_entries(way, RmsNorm{3, 2}, 0, 3) == Entries{2, 3});
   CHECK(poisoned_entries(way, RmsNorm{3, 2}, 1, 1) == Entries{1, 3, 5});
-  CHECK(poisoned_entries(way, SwiGlu{2, 2}, 0, 4) == Entries{2});
+  CHECK(poisoned_entries(way, SwiGlu{2, 2}, 0, 5) == Entries{3});
   CHECK(poisoned_entries(way, SwiGlu{2, 2}, 0, 6) == Entries{2});
   CHECK(poisoned_entries(way, CrossEntropy{{0, 1, 1}, 2}, 0, 2) == Entries{1});
   CHECK(poisoned_entries(way, Heads{{1, 2, 1, 1, 2, 2}}, 0, 6) == Entries{2, 3});

@@ -11,6 +11,7 @@
 #include <string>
 #include <type_traits>
 
+#include "cuda/runtime/check.hpp"
 #include "cuda/simt/formats.hpp"
 
 namespace lazy::cuda {
@@ -251,47 +252,6 @@ struct Launch {
   std::size_t shared_bytes = 0;
   Stream stream = nullptr;
 };
-
-/// Throws std::runtime_error naming the call, the error and what may help.
-inline void check(cudaError_t error, const std::string& what,
-                  std::source_location where = std::source_location::current()) {
-  if (error == cudaSuccess) return;
-  const bool no_code =
-      error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction;
-  const bool no_device = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver;
-  throw std::runtime_error(
-      std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": " + what + ": " +
-      cudaGetErrorString(error) +
-      (no_device ? "; is there a GPU (nvidia-smi)? Without one, use the device emulated"
-       : no_code ? "; the program was not built for this GPU, or this rung "
-                   "needs a newer one: try rung v1"
-                 : "; try the same with device emulated, which checks every access"));
-}
-
-/// For example "NVIDIA H200, sm_90".
-inline std::string name_of_device() {
-  int device = 0;
-  cudaDeviceProp properties;
-  check(cudaGetDevice(&device), "looking for a GPU");
-  check(cudaGetDeviceProperties(&properties, device), "asking the GPU what it is");
-  return std::string(properties.name) + ", sm_" + std::to_string(properties.major) +
-         std::to_string(properties.minor);
-}
-
-inline void* allocate(std::size_t bytes) {
-  void* memory = nullptr;
-  check(cudaMalloc(&memory, bytes), "allocating " + std::to_string(bytes) + " bytes");
-  return memory;
-}
-inline void release(void* memory) {
-  cudaFree(memory);
-}
-inline void upload(void* device, const void* host, std::size_t bytes) {
-  check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), "copying to the GPU");
-}
-inline void download(void* host, const void* device, std::size_t bytes) {
-  check(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost), "copying from the GPU");
-}
 
 template <class T>
 T* view(T* data, std::int64_t) {

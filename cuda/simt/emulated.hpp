@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "cuda/simt/block.hpp"
+#include "cuda/simt/commands.hpp"
 #include "cuda/simt/formats.hpp"
 
 // What nvcc calls the kinds of functions; here all are ordinary ones.
@@ -413,23 +414,6 @@ inline float log2_fast(float x) {
 
 // ---- The host's words.
 
-inline std::string name_of_device() {
-  return "emulated on the CPU";
-}
-
-inline void* allocate(std::size_t bytes) {
-  return ::operator new(bytes, std::align_val_t(256));
-}
-inline void release(void* memory) {
-  ::operator delete(memory, std::align_val_t(256));
-}
-inline void upload(void* device, const void* host, std::size_t bytes) {
-  std::memcpy(device, host, bytes);
-}
-inline void download(void* host, const void* device, std::size_t bytes) {
-  std::memcpy(host, device, bytes);
-}
-
 template <class T>
 Global<T> view(T* data, std::int64_t count) {
   return data ? Global<T>(data, count) : Global<T>();
@@ -438,7 +422,7 @@ Global<T> view(T* data, std::int64_t count) {
 template <class Arguments>
 void launch(const Launch& how, void (*kernel)(Arguments),
             const std::type_identity_t<Arguments>& arguments) {
-  run_grid(how, [&] { kernel(arguments); });
+  give([=] { run_grid(how, [&] { kernel(arguments); }); });
 }
 
 }  // namespace lazy::emulated
