@@ -186,14 +186,15 @@ double squared_norm(const T* x, Index size) {
 
 template <class T>
 void adamw_step(T* w, T* m, T* v, const T* gradient, Index size, const AdamW& o, Index step) {
-  const T b1 = T(o.beta1), b2 = T(o.beta2), decay = T(1 - o.learning_rate * o.weight_decay);
+  const T b1 = T(o.beta1), b2 = T(o.beta2), rest1 = T(1 - o.beta1), rest2 = T(1 - o.beta2);
+  const T decay = T(1 - o.learning_rate * o.weight_decay);
   const T rate = T(o.learning_rate / (1 - std::pow(o.beta1, double(step))));
   const T correction = T(1 / (1 - std::pow(o.beta2, double(step))));
   in_chunks(size, chunk_size, [=](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       const T g = T(o.gradient_scale) * gradient[i];
-      m[i] = b1 * m[i] + (1 - b1) * g;
-      v[i] = b2 * v[i] + (1 - b2) * g * g;
+      m[i] = b1 * m[i] + rest1 * g;
+      v[i] = b2 * v[i] + rest2 * g * g;
       w[i] = decay * w[i] - rate * m[i] / (std::sqrt(v[i] * correction) + T(o.epsilon));
     }
   });

@@ -24,6 +24,10 @@ std::vector<float> rounded_to(std::vector<float> x) {
 template <class F>
 double epsilon_of();
 template <>
+inline double epsilon_of<float>() {
+  return 0x1p-23;
+}
+template <>
 inline double epsilon_of<BFloat16>() {
   return 0x1p-7;
 }

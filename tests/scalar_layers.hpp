@@ -143,4 +143,75 @@ Values<T> scalar_cross_entropy_backward(const Values<T>& logits, const std::vect
   return dlogits;
 }
 
+/// A number of a joint projection [N, (H + 2 Hkv) D]: its place there and in [q | k | v], each
+/// [B, T, heads, D]; where it is rotated, how far away its partner is, and by which angle.
+struct HeadEntry {
+  std::size_t joint, apart;
+  bool rotated, upper;
+  std::ptrdiff_t partner;
+  double angle;
+};
+/// `base` 0: no rotation.
+template <class At>
+void for_each_head_entry(Index rows, Index length, Index heads, Index kv_heads, Index D,
+                         double base, At at) {
+  const Index columns = (heads + 2 * kv_heads) * D, half = D / 2;
+  for (Index n = 0; n < rows; ++n)
+    for (Index head = 0; head < heads + 2 * kv_heads; ++head)
+      for (Index d = 0; d < D; ++d) {
+        const bool query = head < heads, value = head >= heads + kv_heads, upper = d >= half;
+        const Index in_part = query ? head : (head - heads) % kv_heads;
+        const Index before = query ? 0 : rows * heads * D + (value ? rows * kv_heads * D : 0);
+        const bool rotated = base != 0 && !value;
+        const double turns = rotated ? std::pow(base, -2.0 * double(d % half) / double(D)) : 0;
+        at(HeadEntry{std::size_t(n * columns + head * D + d),
+                     std::size_t(before + (n * (query ? heads : kv_heads) + in_part) * D + d),
+                     rotated, upper, upper ? -half : half, double(n % length) * turns});
+      }
+}
+
+/// x cos -+ partner sin, the upper half of a head with +.
+template <class T>
+Values<T> scalar_split_heads(const Values<T>& qkv, Index length, Index heads, Index kv_heads,
+                             Index D, double base) {
+  Values<T> out(qkv.size());
+  const Index rows = Index(qkv.size()) / ((heads + 2 * kv_heads) * D);
+  for_each_head_entry(rows, length, heads, kv_heads, D, base, [&](const HeadEntry& e) {
+    const T x = qkv[e.joint];
+    if (!e.rotated) return void(out[e.apart] = x);
+    const T turn = qkv[e.joint + e.partner] * T(std::sin(e.angle));
+    out[e.apart] = x * T(std::cos(e.angle)) + (e.upper ? turn : -turn);
+  });
+  return out;
+}
+
+template <class T>
+Values<T> scalar_join_heads(const Values<T>& dout, Index length, Index heads, Index kv_heads,
+                            Index D, double base) {
+  Values<T> dqkv(dout.size());
+  const Index rows = Index(dout.size()) / ((heads + 2 * kv_heads) * D);
+  for_each_head_entry(rows, length, heads, kv_heads, D, base, [&](const HeadEntry& e) {
+    const T x = dout[e.apart];
+    if (!e.rotated) return void(dqkv[e.joint] = x);
+    const T turn = dout[e.apart + e.partner] * T(std::sin(e.angle));
+    dqkv[e.joint] = x * T(std::cos(e.angle)) + (e.upper ? -turn : turn);
+  });
+  return dqkv;
+}
+
+/// One AdamW step from gradients that are multiplied by `scale` first; `step` counts from 1.
+template <class T>
+void scalar_adamw(Values<T>& w, Values<T>& m, Values<T>& v, const Values<T>& gradient, double scale,
+                  double rate, double beta1, double beta2, double epsilon, double weight_decay,
+                  int step) {
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    const T g = T(scale) * gradient[i];
+    m[i] = T(beta1) * m[i] + T(1 - beta1) * g;
+    v[i] = T(beta2) * v[i] + T(1 - beta2) * g * g;
+    const T mean = m[i] / T(1 - std::pow(beta1, step));
+    const T square = v[i] / T(1 - std::pow(beta2, step));
+    w[i] -= T(rate * weight_decay) * w[i] + T(rate) * mean / (std::sqrt(square) + T(epsilon));
+  }
+}
+
 }  // namespace lazy::test

@@ -68,7 +68,9 @@ TEST_CASE("an access out of bounds by one is found at its line", "[simt]") {
   check_found(out_of_global_bounds, Fault::out_of_bounds);
   check_found(before_global_bounds, Fault::out_of_bounds);
   check_found(more_shared_than_there_is, Fault::out_of_bounds);
+  check_found(neighbours_out_of_bounds, Fault::out_of_bounds);
   check_found(misaligned_copy, Fault::misaligned);
+  check_found(misaligned_neighbours, Fault::misaligned);
 }
 
 TEST_CASE("a read of shared memory that nobody wrote in this block is found", "[simt]") {

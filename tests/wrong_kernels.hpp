@@ -134,6 +134,14 @@ inline void misaligned_copy(Wrong a) {
   copy_async<float>(x, 0, a.out + blamed(a, 1), true);
 }
 
+inline void misaligned_neighbours(Wrong a) {
+  a.out[thread_index()] = load<4>(a.out, blamed(a, 2))[0];
+}
+
+inline void neighbours_out_of_bounds(Wrong a) {
+  store(a.out, blamed(a, 254), Floats<4>{});
+}
+
 // Three stages of a ring are on their way, the wait leaves one too many.
 template <int groups_left>
 void short_wait(Wrong a) {

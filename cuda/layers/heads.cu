@@ -56,9 +56,11 @@ __device__ Floats<width> turned(const Floats<width>& x, const Floats<width>& par
 }
 
 template <class A, int width, bool split>
-__global__ void heads_kernel(HeadArguments<A> a) {
+__device__ void move_heads(const HeadArguments<A>& a) {
   const Index row = block_index().x, sequence = row / a.length;
-  const Index position = row % a.length + (a.past ? a.past[sequence] : 0);
+  const Index past = a.past ? a.past[sequence] : 0;
+  if (past < 0) return;
+  const Index position = past + row % a.length;
   const int D = a.head_dim, half = D / 2, columns = (a.heads + 2 * a.kv_heads) * D;
   for (int c = thread_index() * width; c < columns; c += a.threads * width) {
     const int head = c / D, d = c % D;
@@ -77,9 +79,18 @@ __global__ void heads_kernel(HeadArguments<A> a) {
   }
 }
 
+template <class A, int width>
+__global__ void split_heads_kernel(HeadArguments<A> a) {
+  move_heads<A, width, true>(a);
+}
+template <class A, int width>
+__global__ void join_heads_kernel(HeadArguments<A> a) {
+  move_heads<A, width, false>(a);
+}
+
 template <class A, bool split>
-void run(const char* name, A* q, A* k, A* v, A* joint, const HeadSplit& s, const float* rope,
-         const Index* past, void* stream) {
+void run(A* q, A* k, A* v, A* joint, const HeadSplit& s, const float* rope, const Index* past,
+         void* stream) {
   const Index rows = s.sequences * s.length, columns = (s.heads + 2 * s.kv_heads) * s.head_dim;
   if (rows == 0) return;
   const Index cached = s.sequences * s.capacity * s.kv_heads * s.head_dim;
@@ -89,8 +100,12 @@ void run(const char* name, A* q, A* k, A* v, A* joint, const HeadSplit& s, const
       unit,
       [&](auto width) {
         const int threads = threads_for(columns / width());
-        launch({name, {int(rows)}, threads, 0, static_cast<Stream>(stream)},
-               heads_kernel<A, width(), split>,
+        launch({split ? "split_heads" : "join_heads",
+                {int(rows)},
+                threads,
+                0,
+                static_cast<Stream>(stream)},
+               split ? split_heads_kernel<A, width()> : join_heads_kernel<A, width()>,
                {s.length, s.capacity, int(s.heads), int(s.kv_heads), int(s.head_dim), threads,
                 view(rope, s.capacity * s.head_dim), view(past, s.sequences),
                 view(q, rows * s.heads * s.head_dim), view(k, cached), view(v, cached),
@@ -104,14 +119,14 @@ void run(const char* name, A* q, A* k, A* v, A* joint, const HeadSplit& s, const
 template <class A>
 void split_heads(A* q, A* k, A* v, const A* qkv, const HeadSplit& split, const float* rope,
                  const Index* past, void* stream) {
-  run<A, true>("split_heads", q, k, v, const_cast<A*>(qkv), split, rope, past, stream);
+  run<A, true>(q, k, v, const_cast<A*>(qkv), split, rope, past, stream);
 }
 
 template <class A>
 void join_heads(A* dqkv, const A* dq, const A* dk, const A* dv, const HeadSplit& split,
                 const float* rope, void* stream) {
-  run<A, false>("join_heads", const_cast<A*>(dq), const_cast<A*>(dk), const_cast<A*>(dv), dqkv,
-                split, rope, nullptr, stream);
+  run<A, false>(const_cast<A*>(dq), const_cast<A*>(dk), const_cast<A*>(dv), dqkv, split, rope,
+                nullptr, stream);
 }
 
 #define LAZY_INSTANTIATE(A)                                                                     \

@@ -21,15 +21,16 @@ struct LayerKernels {
   /// x[n] = table[tokens[n]]; x [N, C], table [V, C].
   void (*embedding_forward)(float* x, const float* table, const int* tokens, Index N, Index C,
                             Index V, void* stream);
-  /// dtable[tokens[n]] += dx[n], rows of equal tokens in the order of `order` [N]: the rows sorted
-  /// by token, equal ones by row.
+  /// dtable[tokens[n]] += dx[n]. `order` [N]: the rows sorted by token, equal ones by row; it alone
+  /// determines the order in which rows of equal tokens are summed.
   void (*embedding_backward)(float* dtable, const float* dx, const int* tokens, const int* order,
                              Index N, Index C, Index V, void* stream);
 
   /// out = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + epsilon); rstd [N] is kept.
   void (*rmsnorm_forward)(A* out, float* rstd, const float* x, const float* weight, Index N,
                           Index C, double epsilon, void* stream);
-  /// dx += ..., dweight += ...; `rounded`, if not null, is assigned the new dx in A [N, C].
+  /// dx += ..., dweight += ...; `rounded`, if not null, is assigned the new dx in A [N, C]. A block
+  /// keeps a row of C floats in shared memory.
   void (*rmsnorm_backward)(float* dx, A* rounded, float* dweight, const A* dout, const float* x,
                            const float* weight, const float* rstd, Index N, Index C,
                            void* workspace, void* stream);
