@@ -46,12 +46,18 @@ inline void check_layer(Index layer, Index count) {
 }
 
 // Kernels cannot throw: what they index with is checked before it leaves the host.
-inline void check_tokens(const char* what, const int* tokens, Index count, Index vocabulary) {
-  for (Index n = 0; n < count; ++n)
-    if (tokens[n] < 0 || tokens[n] >= vocabulary)
-      throw std::out_of_range(std::string(what) + " " + std::to_string(tokens[n]) + " at row " +
-                              std::to_string(n) + " does not fit a vocabulary of " +
-                              std::to_string(vocabulary));
+inline void check_token(const char* what, int token, Index row, Index vocabulary) {
+  if (token < 0 || token >= vocabulary)
+    throw std::out_of_range(std::string(what) + " " + std::to_string(token) + " at row " +
+                            std::to_string(row) + " does not fit a vocabulary of " +
+                            std::to_string(vocabulary));
+}
+
+inline void check_sizes(const char* what, Index sequences, Index length) {
+  if (sequences < 0 || length < 0)
+    throw std::invalid_argument(std::string(what) + ": sequences (" + std::to_string(sequences) +
+                                ") and length (" + std::to_string(length) +
+                                ") must not be negative");
 }
 
 template <class B, class U>
@@ -142,7 +148,7 @@ void Transformer<B, T>::reserve_backward() {
 
 template <class B, class T>
 void Transformer<B, T>::upload_tokens(const int* tokens, Index count) {
-  detail::check_tokens("token", tokens, count, config_.vocabulary);
+  for (Index n = 0; n < count; ++n) detail::check_token("token", tokens[n], n, config_.vocabulary);
   B::resize(tokens_, count);
   B::upload(tokens_.data(), tokens, count);
 }
@@ -227,10 +233,7 @@ void Transformer<B, T>::run(KeyValueCache<B, T>* cache, Index first) {
 
 template <class B, class T>
 void Transformer<B, T>::forward(const int* tokens, Index sequences, Index length) {
-  if (sequences < 0 || length < 0)
-    throw std::invalid_argument("forward: sequences (" + std::to_string(sequences) +
-                                ") and length (" + std::to_string(length) +
-                                ") must not be negative");
+  detail::check_sizes("forward", sequences, length);
   if (!tokens && sequences * length > 0)
     throw std::invalid_argument("forward: tokens must not be null");
   upload_tokens(tokens, sequences * length);
@@ -240,16 +243,16 @@ void Transformer<B, T>::forward(const int* tokens, Index sequences, Index length
 
 template <class B, class T>
 void Transformer<B, T>::load(const Batch& batch) {
+  detail::check_sizes("batch", batch.sequences, batch.length);
   const Index N = batch.sequences * batch.length;
-  if (batch.sequences < 0 || batch.length < 0 || Index(batch.tokens.size()) != N ||
-      Index(batch.targets.size()) != N)
+  if (Index(batch.tokens.size()) != N || Index(batch.targets.size()) != N)
     throw std::invalid_argument("batch: " + std::to_string(batch.tokens.size()) + " tokens and " +
                                 std::to_string(batch.targets.size()) +
                                 " targets, expected sequences * length = " + std::to_string(N) +
                                 " of each");
   for (Index n = 0; n < N; ++n)
     if (batch.targets[n] >= 0)
-      detail::check_tokens("target", &batch.targets[n], 1, config_.vocabulary);
+      detail::check_token("target", batch.targets[n], n, config_.vocabulary);
   upload_tokens(batch.tokens.data(), N);
   detail::assign<B>(targets_, batch.targets);
   std::vector<int> order(N);  // rows by token: each row of the embedding's gradient is one sum
@@ -278,11 +281,14 @@ double Transformer<B, T>::loss(const Batch& batch) {
 template <class B, class T>
 void Transformer<B, T>::backward(const Batch& batch) {
   if (batch.sequences != sequences_ || batch.length != length_ || !has_loss_ || !has_logits_)
-    throw std::invalid_argument(
-        "backward: a batch of " + std::to_string(batch.sequences) + " x " +
-        std::to_string(batch.length) + " is not what the last pass computed the loss of (" +
-        std::to_string(sequences_) + " x " + std::to_string(length_) +
-        (has_loss_ ? "" : ", without a loss") + "); call loss(batch) first");
+    throw std::invalid_argument("backward: a batch of " + std::to_string(batch.sequences) + " x " +
+                                std::to_string(batch.length) +
+                                " is not what the last pass computed the loss of (" +
+                                std::to_string(sequences_) + " x " + std::to_string(length_) +
+                                (!has_loss_     ? ", without a loss"
+                                 : !has_logits_ ? ", whose gradient is added already"
+                                                : "") +
+                                "); call loss(batch) first");
   reserve_backward();
   logits_to_gradient(step_inputs_.data());
   run_backward();
