@@ -1,6 +1,7 @@
 #pragma once
 // One training step: loss, gradient, clipping, AdamW under a warm-up and cosine schedule.
 
+#include "reference/communicator.hpp"
 #include "reference/transformer.hpp"
 
 namespace lazy {
@@ -20,7 +21,10 @@ class Trainer {
  public:
   using Buffer = typename B::template Buffer<T>;
 
-  Trainer(Transformer<B, T>& model, const TrainingConfig& config);
+  /// With `processes`, every process has the same model and is given the same batches, and computes
+  /// its share of each; it must outlive the trainer.
+  Trainer(Transformer<B, T>& model, const TrainingConfig& config,
+          Communicator* processes = nullptr);
 
   /// One update. Throws std::runtime_error naming step, layer and tensor at the first value that is
   /// not finite; the parameters and moments are then still those before the step.
@@ -42,6 +46,7 @@ class Trainer {
  private:
   Transformer<B, T>& model_;
   TrainingConfig config_;
+  Communicator* processes_;
   Buffer first_moment_, second_moment_;
   Index steps_done_ = 0, targets_ = 1;
   typename B::template Buffer<UpdatePiece> pieces_;

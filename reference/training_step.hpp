@@ -22,8 +22,9 @@ inline std::vector<UpdatePiece> update_pieces(const std::vector<ParameterSpec>& 
 }  // namespace detail
 
 template <class B, class T>
-Trainer<B, T>::Trainer(Transformer<B, T>& model, const TrainingConfig& config)
-    : model_(model), config_(config) {
+Trainer<B, T>::Trainer(Transformer<B, T>& model, const TrainingConfig& config,
+                       Communicator* processes)
+    : model_(model), config_(config), processes_(processes) {
   const Index size = Index(model.parameters().size());
   for (Buffer* moment : {&first_moment_, &second_moment_}) {
     B::resize(*moment, size);
@@ -38,7 +39,10 @@ void Trainer<B, T>::start(const Batch& batch) {
   const UpdateRule rule{.weight_decay = config_.weight_decay, .clip = config_.clip};
   const Index step = steps_done_ + 1, size = Index(model_.gradients().size());
   targets_ = std::max<Index>(1, target_count(batch));
-  model_.load(batch);
+  if (processes_)
+    model_.load(part_of(batch, processes_->rank(), processes_->size()));
+  else
+    model_.load(batch);
   detail::assign<B>(inputs_, std::vector<StepInputs>{
                                  {.step = step,
                                   .loss_scale = 1 / double(targets_),
@@ -47,11 +51,15 @@ void Trainer<B, T>::start(const Batch& batch) {
                                   .correction2 = 1 / (1 - std::pow(rule.beta2, double(step)))}});
 
   T* gradients = model_.gradients().data();
+  const Index N = Index(model_.losses().size());
   B::run(recording_, batch.sequences << 32 | batch.length, [&] {
     B::zero(gradients, size);
     model_.add_gradient(inputs_.data());
-    B::measure_step(outputs_.data(), model_.losses().data(), batch.sequences * batch.length,
-                    gradients, size, inputs_.data());
+    if (processes_) {
+      processes_->sum(model_.losses().data(), N);
+      processes_->sum(gradients, size);
+    }
+    B::measure_step(outputs_.data(), model_.losses().data(), N, gradients, size, inputs_.data());
     B::adamw_step(model_.parameters().data(), model_.rounded_parameters(), first_moment_.data(),
                   second_moment_.data(), gradients, pieces_.data(), Index(pieces_.size()), rule,
                   inputs_.data(), outputs_.data());
