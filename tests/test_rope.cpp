@@ -87,6 +87,75 @@ TEST_CASE("position 0 stays, rows before it are empty and stay too", "[rope]") {
   }
 }
 
+namespace {
+
+constexpr HeadSplit three_sequences{
+    .sequences = 3, .length = 2, .heads = 4, .kv_heads = 2, .head_dim = 6, .capacity = 7};
+
+/// A row's `heads` vectors from `from`, rotated to `position`.
+std::vector<double> turned_row(const double* from, Index heads, const RopeTable<double>* rope,
+                               Index position) {
+  std::vector<double> row(from, from + heads * three_sequences.head_dim);
+  if (rope) rope_forward(row.data(), *rope, 1, heads, position);
+  return row;
+}
+
+}  // namespace
+
+TEST_CASE("a joint projection is parted into heads at the rows where its tokens stand", "[rope]") {
+  const HeadSplit s = three_sequences;
+  const Index query = s.heads * s.head_dim, key = s.kv_heads * s.head_dim;
+  const auto table = make_rope_table<double>(s.capacity, s.head_dim, 10000);
+  const auto qkv = normals(s.sequences * s.length * (query + 2 * key), 6);
+  const std::vector<Index> filled{3, -1, 5}, empty(3, 0);  // the second sequence rests
+  for (const RopeTable<double>* rope : {&table, static_cast<const RopeTable<double>*>(nullptr)})
+    for (const std::vector<Index>* past :
+         {static_cast<const std::vector<Index>*>(nullptr), &empty, &filled}) {
+      CAPTURE(rope != nullptr, past == &filled);
+      auto q = normals(s.sequences * s.length * query, 7),
+           k = normals(s.sequences * s.capacity * key, 8), v = k;
+      auto expected_q = q, expected_k = k, expected_v = v;
+      for (Index b = 0; b < s.sequences; ++b)
+        for (Index t = 0; t < s.length; ++t) {
+          const Index position = (past ? (*past)[b] : 0) + t;
+          if (past && (*past)[b] < 0) continue;
+          const double* row = &qkv[(b * s.length + t) * (query + 2 * key)];
+          const auto put = [](const std::vector<double>& from, double* to) {
+            std::copy(from.begin(), from.end(), to);
+          };
+          const Index cached = (b * s.capacity + position) * key;
+          put(turned_row(row, s.heads, rope, position), &expected_q[(b * s.length + t) * query]);
+          put(turned_row(row + query, s.kv_heads, rope, position), &expected_k[cached]);
+          put(turned_row(row + query + key, s.kv_heads, nullptr, 0), &expected_v[cached]);
+        }
+      split_heads(q.data(), k.data(), v.data(), qkv.data(), s, rope, past ? past->data() : nullptr);
+      CHECK(same_bytes(q, expected_q));
+      CHECK(same_bytes(k, expected_k));
+      CHECK(same_bytes(v, expected_v));
+    }
+}
+
+TEST_CASE("joining heads is the transpose of parting them", "[rope]") {
+  HeadSplit s = three_sequences;
+  s.capacity = s.length = 5;
+  const Index N = s.sequences * s.length, query = s.heads * s.head_dim,
+              key = s.kv_heads * s.head_dim;
+  const auto table = make_rope_table<double>(s.length, s.head_dim, 10000);
+  for (const RopeTable<double>* rope : {&table, static_cast<const RopeTable<double>*>(nullptr)}) {
+    CAPTURE(rope != nullptr);
+    const auto x = normals(N * (query + 2 * key), 9);
+    std::vector<double> q(N * query, std::nan("")), k(N * key, std::nan("")), v = k;
+    split_heads(q.data(), k.data(), v.data(), x.data(), s, rope, nullptr);
+    auto dq = normals(N * query, 10), dk = normals(N * key, 11);
+    const auto dv = normals(N * key, 12);
+    const double before = dot(q.data(), dq.data(), q.size()) + dot(k.data(), dk.data(), k.size()) +
+                          dot(v.data(), dv.data(), v.size());
+    std::vector<double> dx(x.size(), std::nan(""));
+    join_heads(dx.data(), dq.data(), dk.data(), dv.data(), s, rope);
+    check_near({dot(x.data(), dx.data(), x.size())}, {before});
+  }
+}
+
 TEST_CASE("a float table is the double table rounded once", "[rope]") {
   const Index T = 5000, D = 64;
   const auto exact = make_rope_table<double>(T, D, 10000);

@@ -140,6 +140,54 @@ TEST_CASE("a step reports the loss before its update and forgets the last gradie
   CHECK(second.gradient_norm == first.gradient_norm);
 }
 
+TEST_CASE("steps started one after another are the steps taken one by one", "[training]") {
+  const TrainingConfig config{.warmup = 3, .schedule_steps = 9};
+  Model<float> model = lively_model<float>(tiny_config()),
+               twin = lively_model<float>(tiny_config());
+  CpuTrainer<float> started(model, config), stepped(twin, config);
+  StepResult expected;
+  for (Index n = 1; n <= 5; ++n) {
+    const Batch batch = random_batch(2, 4 + n % 3, 13, n, n + 1);
+    started.start(batch);
+    expected = stepped.step(batch);
+  }
+  const StepResult result = started.finish();
+  CHECK(result.loss == expected.loss);
+  CHECK(result.gradient_norm == expected.gradient_norm);
+  CHECK(result.learning_rate == expected.learning_rate);
+  CHECK(started.steps_done() == 5);
+  CHECK(state_of(model, started) == state_of(twin, stepped));
+}
+
+TEST_CASE("after a step that failed nothing updates until finish has named it",
+          "[training][nonfinite]") {
+  const TrainingConfig config{.warmup = 3, .schedule_steps = 9};
+  for (const Index later : {0, 2}) {
+    Model<float> model = lively_model<float>(tiny_config()),
+                 twin = lively_model<float>(tiny_config());
+    CpuTrainer<float> trainer(model, config), undisturbed(twin, config);
+    for (Index n = 1; n <= 2; ++n) {
+      trainer.start(random_batch(2, 6, 13, n));
+      undisturbed.step(random_batch(2, 6, 13, n));
+    }
+    float& weight = model.parameters()[find_tensor(model, "lm_head.weight").offset];
+    const float good = weight;
+    weight = std::numeric_limits<float>::infinity();
+    trainer.start(random_batch(2, 6, 13, 3));
+    weight = good;
+    for (Index n = 4; n < 4 + later; ++n) trainer.start(random_batch(2, 6, 13, n));
+    const std::string message = refusal<std::runtime_error>([&] { trainer.finish(); });
+    CAPTURE(later, message);
+    CHECK(mentions_all(message, {"step 3:", "not finite"}));
+    CHECK(trainer.steps_done() == 2);
+    CHECK(state_of(model, trainer) == state_of(twin, undisturbed));
+
+    const Batch next = random_batch(2, 6, 13, 3);
+    CHECK(trainer.step(next).loss == undisturbed.step(next).loss);
+    CHECK(state_of(model, trainer) == state_of(twin, undisturbed));
+  }
+}
+
 TEST_CASE("a trainer told to resume goes on in the schedule and in AdamW's correction",
           "[training]") {
   const TrainingConfig config{.warmup = 3, .schedule_steps = 9};

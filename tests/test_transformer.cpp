@@ -185,6 +185,41 @@ TEST_CASE("backward takes the batch of the last loss and no other", "[transforme
   CHECK_THROWS_AS(model.backward(longer), std::invalid_argument);
 }
 
+TEST_CASE("logits are those of the last forward: never unwritten, never their gradient",
+          "[transformer]") {
+  Model<float> model(tiny_config(), 1);
+  CHECK_THROWS_AS(model.logits(), std::logic_error);
+  const Batch batch = random_batch(2, 4, 13);
+  model.loss(batch);
+  const std::vector<float> logits = model.logits(), losses = model.token_losses();
+  model.backward(batch);
+  CHECK(model.logits() == logits);
+  CHECK(model.token_losses() == losses);
+
+  model.load(batch);
+  const StepInputs inputs;
+  model.add_gradient(&inputs);
+  CHECK(model.token_losses() == losses);
+  CHECK(mentions_all(refusal<std::logic_error>([&] { model.logits(); }), {"gradient", "forward"}));
+  model.forward(batch.tokens.data(), 2, 4);
+  CHECK(model.logits() == logits);
+}
+
+TEST_CASE("all parameters are assigned or none", "[transformer]") {
+  Model<float> model(tiny_config(), 1);
+  const std::vector<float> before = to_vector(model.parameters());
+  const std::vector<float> values = to_vector(Model<float>(tiny_config(), 2).parameters());
+  const std::string size = std::to_string(values.size()) + " parameters";
+  for (const std::size_t wrong : {std::size_t(0), values.size() - 1, values.size() + 1}) {
+    const std::string text = refusal<std::invalid_argument>(
+        [&] { model.set_parameters(std::vector<float>(wrong, 1.f)); });
+    CHECK(mentions_all(text, {(std::to_string(wrong) + " values").c_str(), size.c_str()}));
+    CHECK(to_vector(model.parameters()) == before);
+  }
+  model.set_parameters(values);
+  CHECK(to_vector(model.parameters()) == values);
+}
+
 TEST_CASE("layers, sequences, heads and rows that do not exist are refused", "[transformer]") {
   Model<float> model(tiny_config(), 1);
   model.loss(random_batch(2, 4, 13));
