@@ -13,12 +13,19 @@ struct Max {
   __device__ float operator()(float a, float b) const { return a > b ? a : b; }
 };
 
+/// `value` of all lanes of the warp combined; every lane gets the result.
+template <class Combine>
+__device__ float over_warp(float value, Combine combine) {
+  for (int lanes = warp_size / 2; lanes > 0; lanes /= 2)
+    value = combine(value, shuffle_xor(value, lanes));
+  return value;
+}
+
 /// `value` of all threads of the block combined; every thread gets the result. `scratch`: one
 /// float a warp.
 template <class Combine>
 __device__ float over_block(float value, int threads, Shared<float> scratch, Combine combine) {
-  for (int lanes = warp_size / 2; lanes > 0; lanes /= 2)
-    value = combine(value, shuffle_xor(value, lanes));
+  value = over_warp(value, combine);
   barrier();  // the scratch may be in use
   if (thread_index() % warp_size == 0) scratch[thread_index() / warp_size] = value;
   barrier();

@@ -65,6 +65,18 @@ class SharedMemory {
   unsigned char* next_ = block_memory;
 };
 
+/// 16 bytes of a row.
+struct Piece {
+  std::uint32_t words[4];
+};
+
+/// Marked as read once: the caches drop it first.
+template <class T>
+__device__ Piece load_piece(Global<const T> from, std::int64_t at) {
+  const uint4 piece = __ldcs(reinterpret_cast<const uint4*>(from + at));
+  return {{piece.x, piece.y, piece.z, piece.w}};
+}
+
 // ---- Between the lanes of a warp.
 
 inline constexpr unsigned all_lanes = 0xFFFFFFFF;
@@ -79,6 +91,9 @@ __device__ T shuffle_down(T value, int lanes) {
 }
 __device__ inline bool any(bool value) {
   return __any_sync(all_lanes, value);
+}
+__device__ inline std::uint32_t ballot(bool value) {
+  return __ballot_sync(all_lanes, value);
 }
 
 // ---- Asynchronous copies (sm_80 and newer).
@@ -163,6 +178,27 @@ __device__ inline float larger(float a, float b) {
 }
 __device__ inline std::uint32_t bits_of(float x) {
   return __float_as_uint(x);
+}
+__device__ inline int count_ones(std::uint32_t bits) {
+  return __popc(bits);
+}
+template <class T>
+__device__ void unpack(float (&to)[16 / sizeof(T)], const Piece& piece) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const std::uint32_t word = piece.words[i];
+    if constexpr (sizeof(T) == 4) {
+      to[i] = __uint_as_float(word);
+    } else if constexpr (std::is_same_v<T, BFloat16>) {
+      to[2 * i] = __uint_as_float(word << 16);
+      to[2 * i + 1] = __uint_as_float(word & 0xFFFF0000);
+    } else {
+      __half2 two;
+      memcpy(&two, &word, sizeof two);
+      to[2 * i] = __low2float(two);
+      to[2 * i + 1] = __high2float(two);
+    }
+  }
 }
 __device__ inline float exp(float x) {
   return ::expf(x);

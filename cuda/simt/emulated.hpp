@@ -170,6 +170,24 @@ class SharedMemory {
   std::size_t next_ = 0;
 };
 
+/// 16 bytes of a row.
+struct Piece {
+  std::uint32_t words[4];
+};
+
+/// The 16 bytes of an array that begin with element `at`, at a multiple of 16 bytes, by one thread.
+template <class T>
+Piece load_piece(Global<const T> from, std::int64_t at, Where where = Where::current()) {
+  const T* source = from.checked(At(at, where), 16 / sizeof(T));
+  if (reinterpret_cast<std::uintptr_t>(source) % 16 != 0)
+    block().fail(Fault::misaligned, where,
+                 "a load of 16 bytes from an address not a multiple of 16");
+  block().counters().loaded_bytes += 16;
+  Piece piece;
+  std::memcpy(&piece, source, sizeof piece);
+  return piece;
+}
+
 // ---- Between the lanes of a warp.
 
 namespace detail {
@@ -216,6 +234,17 @@ inline bool any(bool value, Where where = Where::current()) {
     const bool found = std::any_of(all, all + warp_size, [](bool x) { return x; });
     std::fill_n(result, warp_size, found);
   });
+}
+
+/// Bit l: the value of lane l.
+inline std::uint32_t ballot(bool value, Where where = Where::current()) {
+  return block().collective<bool, std::uint32_t>("ballot", value, where,
+                                                 [](const bool* all, std::uint32_t* result) {
+                                                   std::uint32_t bits = 0;
+                                                   for (int lane = 0; lane < warp_size; ++lane)
+                                                     bits |= std::uint32_t(all[lane]) << lane;
+                                                   std::fill_n(result, warp_size, bits);
+                                                 });
 }
 
 // ---- Asynchronous copies of 16 bytes.
@@ -356,6 +385,18 @@ inline float larger(float a, float b) {
 inline std::uint32_t bits_of(float x) {
   return std::bit_cast<std::uint32_t>(x);
 }
+inline int count_ones(std::uint32_t bits) {
+  return std::popcount(bits);
+}
+
+/// The numbers of 16 bytes of T as floats.
+template <class T>
+void unpack(float (&to)[16 / sizeof(T)], const Piece& piece) {
+  T numbers[16 / sizeof(T)];
+  std::memcpy(numbers, &piece, sizeof numbers);
+  for (std::size_t i = 0; i < 16 / sizeof(T); ++i) to[i] = to_float(numbers[i]);
+}
+
 inline float exp(float x) {
   ++block().counters().exponentials;
   return detail::blurred(std::exp(double(x)), x, 1);
