@@ -228,7 +228,7 @@ __global__ void __launch_bounds__(threads) decode_values_kernel(ValuesArguments<
     for (int half = 0; half < warp_keys; half += warp_size) {
       const int key = key0 + half + in_warp;
       float weight[heads];
-      bool positive = key < part.end && !p.skip_dead_tiles;
+      bool positive = false;
 #pragma unroll
       for (int h = 0; h < heads; ++h) {
         weight[h] = 0;

@@ -97,11 +97,12 @@ typedef struct {
 } LazyDecodeSizes;
 
 /* Decoding: one query a sequence, at its last valid key, against a cache of Tk keys: q, out
- * [B, 1, H, D]; k, v [B, Tk, Hkv, D], 16-byte aligned; lse [B, H, 1]. The numbers are those of
- * lazy_attention_forward with Tq = 1, in any of the formats, for D = 32, 64 or 128; `rung` has to
- * be NULL; mean_live_value and live_tiles are not touched. A value row is read only if some head of
- * its group attends to it (compute_dead_tiles: all are). Lengths are read on the device and change
- * no launch: a captured CUDA graph serves every length up to Tk. Two runs give the same bytes. */
+ * [B, 1, H, D]; k, v [B, Tk, Hkv, D], 16-byte aligned; lse [B, H, 1]. It computes what
+ * lazy_attention_forward does with Tq = 1, in any format, for D = 32, 64 or 128. A value to which
+ * no head of its group attends is not read, and one that is not finite reaches only heads that
+ * attend to it. Lengths are read on the device and change no launch: a captured CUDA graph serves
+ * every length up to Tk. Two runs give the same bytes. `rung` has to be NULL; compute_dead_tiles,
+ * mean_live_value and live_tiles have no part in it. */
 int lazy_attention_decode_sizes(const LazyAttention* attention, LazyDecodeSizes* sizes);
 
 int lazy_attention_decode(const LazyAttention* attention, const LazyInputs* in,
