@@ -6,90 +6,14 @@
 // The grids depend on the cache's capacity, not on the lengths: one captured graph serves them all.
 
 #include "cuda/decode.hpp"
-#include "cuda/reductions.hpp"
+#include "cuda/decode_division.hpp"
 
 namespace lazy::LAZY_TARGET {
 namespace {
 
-constexpr int warps = 4, threads = warps * warp_size;
-constexpr int warp_keys = 64;            // whose weights a warp makes at once
-constexpr int unit = warps * warp_keys;  // a chunk is so many keys, or a multiple
-constexpr int rows_at_once = 4;          // rows whose pieces a thread has under way
-constexpr int score_heads = 32;          // most query heads of a block of A
-
-/// How a warp reads rows of k or v: a lane has one piece of 16 bytes of a row, so that several rows
-/// lie side by side in a warp, and `rows_at_once` times as many are read together.
-template <class T, int D>
-struct Rows {
-  static constexpr int numbers = 16 / sizeof(T);  // of a piece
-  static constexpr int lanes = D / numbers;       // of a row
-  static constexpr int side_by_side = warp_size / lanes;
-  static constexpr int together = rows_at_once * side_by_side;
-  static_assert(lanes >= rows_at_once && lanes <= warp_size);
-
-  int piece = thread_index() % lanes;              // of the row
-  int place = thread_index() % warp_size / lanes;  // of the row among those side by side
-
-  __device__ Rows() {}
-};
-
-/// Of a sequence of n keys: the keys of a chunk, and how many of the grid's chunks have any.
-struct Division {
-  int chunk_keys, chunks;
-
-  __device__ Division(int n, int grid_chunks)
-      : chunk_keys(unit * divided_up(n, unit * grid_chunks)),
-        chunks(n == 0 ? 0 : divided_up(n, chunk_keys)) {}
-};
-
-/// What one block of A or B works at: one chunk, one key head, at most `most_heads` of its query
-/// heads.
-struct Part {
-  int chunk = block_index().x, b = block_index().z;
-  int head, heads;  // first query head, number of them
-  int n;            // keys of the sequence, all visible
-  Division division;
-  int begin, end;  // keys
-
-  template <class T>
-  __device__ Part(const Problem<T>& p, int grid_chunks, int most_heads)
-      : n(p.visible_keys(p.length(b), 0)), division(n, grid_chunks) {
-    const int group = p.heads / p.kv_heads, parts = divided_up(group, most_heads);
-    const int first = int(block_index().y) % parts * most_heads;
-    head = int(block_index().y) / parts * group + first;
-    heads = group - first < most_heads ? group - first : most_heads;
-    begin = chunk * division.chunk_keys;
-    end = begin + division.chunk_keys < n ? begin + division.chunk_keys : n;
-  }
-};
-
-/// log sum_i exp(value(i)), i < count, by one warp; -inf if there is none.
-template <class Value>
-__device__ float log_sum_exp(int count, Value value) {
-  const int lane = thread_index() % warp_size;
-  float largest = -infinity, sum = 0;
-  for (int i = lane; i < count; i += warp_size) largest = Max()(largest, value(i));
-  largest = over_warp(largest, Max());
-  // Infinite scores are not subtracted: inf - inf is no number.
-  const float shift = largest == infinity || largest == -infinity ? 0.f : largest;
-  for (int i = lane; i < count; i += warp_size) sum += exp(value(i) - shift);
-  return shift + log(over_warp(sum, Sum()));
-}
-
-/// Sums of four numbers over the lanes of a row, a number for each: lane l gets that of number l
-/// % 4. Each step halves the numbers instead of adding all of them in all lanes.
-template <int lanes>
-__device__ float sum_each(const float (&x)[rows_at_once]) {
-  const bool odd = thread_index() % 2 != 0, upper = thread_index() / 2 % 2 != 0;
-  const float low = (odd ? x[1] : x[0]) + shuffle_xor(odd ? x[0] : x[1], 1);
-  const float high = (odd ? x[3] : x[2]) + shuffle_xor(odd ? x[2] : x[3], 1);
-  float sum = (upper ? high : low) + shuffle_xor(upper ? low : high, 2);
-#pragma unroll
-  for (int mask = 4; mask < lanes; mask *= 2) sum += shuffle_xor(sum, mask);
-  return sum;
-}
-
 // ---- A.
+
+constexpr int score_heads = 32;  // most query heads of a block
 
 template <class T>
 struct ScoresArguments {
@@ -100,7 +24,7 @@ struct ScoresArguments {
 };
 
 template <class T, int D>
-__global__ void __launch_bounds__(threads) decode_scores_kernel(ScoresArguments<T> a) {
+__global__ void __launch_bounds__(decode_threads) decode_scores_kernel(ScoresArguments<T> a) {
   using R = Rows<T, D>;
   const Problem<T>& p = a.problem;
   const Part part(p, a.chunks, score_heads);
@@ -112,7 +36,7 @@ __global__ void __launch_bounds__(threads) decode_scores_kernel(ScoresArguments<
 
   // The queries, number by number of a piece: lanes of a row read neighbours.
   auto q = SharedMemory().take<float>(part.heads * D);
-  for (int i = thread_index(); i < part.heads * D; i += threads) {
+  for (int i = thread_index(); i < part.heads * D; i += decode_threads) {
     const int h = i / D, d = i % D;
     q[h * D + d % R::numbers * R::lanes + d / R::numbers] =
         to_float(p.q[p.query(part.b, 0, part.head + h) + d]);
@@ -129,7 +53,7 @@ __global__ void __launch_bounds__(threads) decode_scores_kernel(ScoresArguments<
     }
   };
   // S_j = q . k_j / sqrt(D) + b[n - 1 - j]. A key is read once, for all heads of its group.
-  constexpr int step = warps * R::together;
+  constexpr int step = decode_warps * R::together;
   Piece next[rows_at_once];
   int key0 = part.begin + warp * R::together;
   fetch(next, key0);
@@ -155,7 +79,7 @@ __global__ void __launch_bounds__(threads) decode_scores_kernel(ScoresArguments<
   }
 
   barrier();  // the scores are there for all
-  for (int h = warp; h < part.heads; h += warps) {
+  for (int h = warp; h < part.heads; h += decode_warps) {
     const auto of_head = scores + (std::int64_t(h) * p.keys + part.begin);
     const float lse = log_sum_exp(part.end - part.begin, [&](int i) { return of_head[i]; });
     if (thread_index() % warp_size == 0)
@@ -184,19 +108,23 @@ struct ValuesMemory {
   Shared<float> sums;         // [warps, heads, D]
 
   static constexpr std::size_t bytes() {
-    return 2 * shared_bytes_for<float>(heads) + shared_bytes_for<int>(unit) +
-           shared_bytes_for<float>(unit * heads) + shared_bytes_for<float>(warps * heads * D);
+    return 2 * shared_bytes_for<float>(heads) + shared_bytes_for<int>(chunk_unit) +
+           shared_bytes_for<float>(chunk_unit * heads) +
+           shared_bytes_for<float>(decode_warps * heads * D);
   }
   __device__ explicit ValuesMemory(SharedMemory memory)
       : lse(memory.take<float>(heads)),
         offset(memory.take<float>(heads)),
-        live(memory.take<int>(unit)),
-        weights(memory.take<float>(unit * heads)),
-        sums(memory.take<float>(warps * heads * D)) {}
+        live(memory.take<int>(chunk_unit)),
+        weights(memory.take<float>(chunk_unit * heads)),
+        sums(memory.take<float>(decode_warps * heads * D)) {}
 };
 
+// Left alone, the compiler spills float registers to make room for more blocks; 3 blocks it has
+// room for anyway.
 template <class T, int D, int heads>
-__global__ void __launch_bounds__(threads) decode_values_kernel(ValuesArguments<T> a) {
+__global__ void __launch_bounds__(decode_threads, sizeof(T) == 4 ? 3 : 0)
+    decode_values_kernel(ValuesArguments<T> a) {
   using R = Rows<T, D>;
   const Problem<T>& p = a.problem;
   const Part part(p, a.chunks, heads);
@@ -205,9 +133,10 @@ __global__ void __launch_bounds__(threads) decode_values_kernel(ValuesArguments<
   const ValuesMemory<D, heads> m{SharedMemory()};
   const int warp = thread_index() / warp_size, in_warp = thread_index() % warp_size;
   const auto v = p.key_rows(p.v, part.b, part.head);
+  const auto scores = a.scores + p.row(part.b, part.head, 0) * p.keys;
 
   // lse of the rows: every block for itself, the first one writes it down.
-  for (int h = warp; h < part.heads; h += warps) {
+  for (int h = warp; h < part.heads; h += decode_warps) {
     const std::int64_t row = p.row(part.b, part.head + h, 0);
     const auto of_row = a.chunk_lse + row * a.chunks;
     const float lse = log_sum_exp(part.division.chunks, [&](int i) { return of_row[i]; });
@@ -222,9 +151,10 @@ __global__ void __launch_bounds__(threads) decode_values_kernel(ValuesArguments<
   float sums[heads][R::numbers] = {};
   const auto live = m.live + warp * warp_keys;
   const auto weights = m.weights + warp * warp_keys * heads;
-  for (int key0 = part.begin + warp * warp_keys; key0 < part.end; key0 += unit) {
+  for (int key0 = part.begin + warp * warp_keys; key0 < part.end; key0 += chunk_unit) {
     // The weights max(P + tau/n, 0) of the warp's keys. Only keys that some head attends to stay.
     int count = 0;
+#pragma unroll 1
     for (int half = 0; half < warp_keys; half += warp_size) {
       const int key = key0 + half + in_warp;
       float weight[heads];
@@ -233,7 +163,7 @@ __global__ void __launch_bounds__(threads) decode_values_kernel(ValuesArguments<
       for (int h = 0; h < heads; ++h) {
         weight[h] = 0;
         if (h < part.heads && key < part.end) {
-          const float score = a.scores[p.row(part.b, part.head + h, 0) * p.keys + key];
+          const float score = scores[std::int64_t(h) * p.keys + key];
           weight[h] = elastic_weight(probability(score, m.lse[h]), float(m.offset[h]));
         }
         positive |= weight[h] != 0;
@@ -251,27 +181,21 @@ __global__ void __launch_bounds__(threads) decode_values_kernel(ValuesArguments<
 
     // O += A V. A value is read once, for all heads of the block; at a weight of 0 it counts
     // nothing, whatever it is.
-    const auto fetch = [&](Piece(&pieces)[rows_at_once], int first) {
-#pragma unroll
-      for (int r = 0; r < rows_at_once; ++r) {
-        const int at = first + r * R::side_by_side + lane.place;
-        if (at < count)
-          pieces[r] = load_piece<T>(v.first, live[at] * v.stride + lane.piece * R::numbers);
-      }
+    const auto fetch = [&](int at) {
+      if (at >= count) return Piece{};
+      return load_piece<T>(v.first, live[at] * v.stride + lane.piece * R::numbers);
     };
-    Piece next[rows_at_once] = {};
-    fetch(next, 0);
-    for (int first = 0; first < count; first += R::together) {
-      Piece now[rows_at_once];
+    Piece pieces[rows_at_once];
 #pragma unroll
-      for (int r = 0; r < rows_at_once; ++r) now[r] = next[r];
-      fetch(next, first + R::together);
+    for (int r = 0; r < rows_at_once; ++r) pieces[r] = fetch(r * R::side_by_side + lane.place);
+    for (int first = 0; first < count; first += R::together) {
 #pragma unroll
       for (int r = 0; r < rows_at_once; ++r) {
         const int at = first + r * R::side_by_side + lane.place;
-        if (at >= count) continue;
         float value[R::numbers];
-        unpack<T>(value, now[r]);
+        unpack<T>(value, pieces[r]);
+        pieces[r] = fetch(at + R::together);  // on its way while others are used
+        if (at >= count) continue;
 #pragma unroll
         for (int h = 0; h < heads; ++h) {
           const float weight = weights[at * heads + h];
@@ -296,9 +220,9 @@ __global__ void __launch_bounds__(threads) decode_values_kernel(ValuesArguments<
         m.sums[(warp * heads + h) * D + lane.piece * R::numbers + i] = sums[h][i];
     }
   barrier();
-  for (int i = thread_index(); i < part.heads * D; i += threads) {
+  for (int i = thread_index(); i < part.heads * D; i += decode_threads) {
     float sum = 0;
-    for (int w = 0; w < warps; ++w) sum += m.sums[w * heads * D + i];
+    for (int w = 0; w < decode_warps; ++w) sum += m.sums[w * heads * D + i];
     const std::int64_t row = p.row(part.b, part.head + i / D, 0);
     a.partial[(row * a.chunks + part.chunk) * D + i % D] = sum;
   }
@@ -316,9 +240,9 @@ struct SumArguments {
 
 // One thread a component. A sequence without a key has no chunk: its sum is 0.
 template <class T>
-__global__ void __launch_bounds__(threads) decode_sum_kernel(SumArguments<T> a) {
+__global__ void __launch_bounds__(decode_threads) decode_sum_kernel(SumArguments<T> a) {
   const Problem<T>& p = a.problem;
-  const int i = block_index().x * threads + thread_index(), b = block_index().y;
+  const int i = block_index().x * decode_threads + thread_index(), b = block_index().y;
   if (i >= p.heads * p.head_dim) return;
   const Division division(p.visible_keys(p.length(b), 0), a.chunks);
   const int head = i / p.head_dim, d = i % p.head_dim;
@@ -338,7 +262,8 @@ bool supports(LazyType, std::int64_t head_dim) {
 std::int64_t grid_chunks(const LazyAttention& a) {
   constexpr std::int64_t blocks = 1024, usual = 64;
   const auto enough = divided_up(blocks, a.batch * a.kv_heads);
-  const auto most = enough > usual ? enough : usual, all = divided_up<std::int64_t>(a.keys, unit);
+  const auto most = enough > usual ? enough : usual,
+             all = divided_up<std::int64_t>(a.keys, chunk_unit);
   return all < most ? all : most;
 }
 
@@ -370,21 +295,23 @@ void decode(const LazyAttention& a, const LazyInputs& in, const LazyOutputs& out
     return Dim{chunks, p.kv_heads * divided_up(group, most_heads), p.batch};
   };
   const int heads = group < score_heads ? group : score_heads;
-  launch({"decode_scores", grid(score_heads), threads, shared_bytes_for<float>(heads * D), stream},
+  launch({"decode_scores", grid(score_heads), decode_threads, shared_bytes_for<float>(heads * D),
+          stream},
          decode_scores_kernel<T, D>, {p, chunks, space.scores, space.chunk_lse});
 
   const ValuesArguments<T> values{
       p, chunks, space.scores, space.chunk_lse, view(out.lse, row_count(a)), space.partial};
   if (group <= 4)
-    launch({"decode_values", grid(4), threads, ValuesMemory<D, 4>::bytes(), stream},
+    launch({"decode_values", grid(4), decode_threads, ValuesMemory<D, 4>::bytes(), stream},
            decode_values_kernel<T, D, 4>, values);
   else
-    launch({"decode_values", grid(8), threads, ValuesMemory<D, 8>::bytes(), stream},
+    launch({"decode_values", grid(8), decode_threads, ValuesMemory<D, 8>::bytes(), stream},
            decode_values_kernel<T, D, 8>, values);
 
-  launch({"decode_sum", {divided_up(p.heads * D, threads), p.batch}, threads, 0, stream},
-         decode_sum_kernel<T>,
-         {p, chunks, space.partial, view(static_cast<T*>(out.out), query_count(a))});
+  launch(
+      {"decode_sum", {divided_up(p.heads * D, decode_threads), p.batch}, decode_threads, 0, stream},
+      decode_sum_kernel<T>,
+      {p, chunks, space.partial, view(static_cast<T*>(out.out), query_count(a))});
 }
 
 template <class T>
