@@ -58,9 +58,9 @@ __global__ void __launch_bounds__(decode_threads) decode_scores_kernel(ScoresArg
   int key0 = part.begin + warp * R::together;
   fetch(next, key0);
   for (; key0 < part.end; key0 += step) {
-    float keys[rows_at_once][R::numbers];
+    Floats<R::numbers> keys[rows_at_once];
 #pragma unroll
-    for (int r = 0; r < rows_at_once; ++r) unpack<T>(keys[r], next[r]);
+    for (int r = 0; r < rows_at_once; ++r) keys[r] = unpack<T>(next[r]);
     fetch(next, key0 + step);  // on its way while these are used
     const int key = key0 + lane.place * rows_at_once + lane.piece;
     for (int h = 0; h < part.heads; ++h) {
@@ -192,8 +192,7 @@ __global__ void __launch_bounds__(decode_threads, sizeof(T) == 4 ? 3 : 0)
 #pragma unroll
       for (int r = 0; r < rows_at_once; ++r) {
         const int at = first + r * R::side_by_side + lane.place;
-        float value[R::numbers];
-        unpack<T>(value, pieces[r]);
+        const auto value = unpack<T>(pieces[r]);
         pieces[r] = fetch(at + R::together);  // on its way while others are used
         if (at >= count) continue;
 #pragma unroll

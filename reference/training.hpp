@@ -24,7 +24,14 @@ class Trainer {
 
   /// One update. Throws std::runtime_error naming step, layer and tensor at the first value that is
   /// not finite; the parameters and moments are then still those before the step.
-  StepResult step(const Batch& batch);
+  StepResult step(const Batch& batch) {
+    start(batch);
+    return finish();
+  }
+  /// The same in two halves, of which only the second waits for the device. After several starts
+  /// `finish` returns the last one's result; a step that fails keeps those after it from updating.
+  void start(const Batch& batch);
+  StepResult finish();
 
   Index steps_done() const { return steps_done_; }
   Buffer& first_moment() { return first_moment_; }
@@ -36,7 +43,11 @@ class Trainer {
   Transformer<B, T>& model_;
   TrainingConfig config_;
   Buffer first_moment_, second_moment_;
-  Index steps_done_ = 0;
+  Index steps_done_ = 0, targets_ = 1;
+  typename B::template Buffer<UpdatePiece> pieces_;
+  typename B::template Buffer<StepInputs> inputs_;
+  typename B::template Buffer<StepOutputs> outputs_;
+  typename B::Recording recording_;
 };
 
 }  // namespace lazy

@@ -11,6 +11,7 @@
 #include <string>
 #include <type_traits>
 
+#include "cuda/runtime/check.hpp"
 #include "cuda/simt/formats.hpp"
 
 namespace lazy::cuda {
@@ -65,16 +66,85 @@ class SharedMemory {
   unsigned char* next_ = block_memory;
 };
 
-/// 16 bytes of a row.
-struct Piece {
-  std::uint32_t words[4];
+namespace detail {
+
+template <std::size_t bytes>
+struct Register;  // what one access moves
+template <>
+struct Register<2> {
+  using Type = std::uint16_t;
 };
+template <>
+struct Register<4> {
+  using Type = std::uint32_t;
+};
+template <>
+struct Register<8> {
+  using Type = uint2;
+};
+template <>
+struct Register<16> {
+  using Type = uint4;
+};
+
+}  // namespace detail
+
+template <int n, class T>
+__device__ Floats<n> load(T* from, std::int64_t at) {
+  using Register = typename detail::Register<n * sizeof(T)>::Type;
+  const Register moved = *reinterpret_cast<const Register*>(from + at);
+  std::remove_const_t<T> numbers[n];
+  memcpy(numbers, &moved, sizeof moved);
+  Floats<n> result;
+  for (int i = 0; i < n; ++i) result[i] = to_float(numbers[i]);
+  return result;
+}
+
+template <class T>
+__device__ std::uint32_t pack(float low, float high);
+
+template <int n, class T>
+__device__ void store(T* to, std::int64_t at, const Floats<n>& floats) {
+  using Register = typename detail::Register<n * sizeof(T)>::Type;
+  Register moved;
+  if constexpr (sizeof(T) == 2 && n > 1) {
+    std::uint32_t pairs[n / 2];
+    for (int i = 0; i < n / 2; ++i) pairs[i] = pack<T>(floats[2 * i], floats[2 * i + 1]);
+    memcpy(&moved, pairs, sizeof moved);
+  } else {
+    T numbers[n];
+    for (int i = 0; i < n; ++i) numbers[i] = from_float<T>(floats[i]);
+    memcpy(&moved, numbers, sizeof moved);
+  }
+  *reinterpret_cast<Register*>(to + at) = moved;
+}
 
 /// Marked as read once: the caches drop it first.
 template <class T>
 __device__ Piece load_piece(Global<const T> from, std::int64_t at) {
   const uint4 piece = __ldcs(reinterpret_cast<const uint4*>(from + at));
   return {{piece.x, piece.y, piece.z, piece.w}};
+}
+
+template <class T>
+__device__ Floats<16 / sizeof(T)> unpack(const Piece& piece) {
+  Floats<16 / sizeof(T)> numbers;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const std::uint32_t word = piece.words[i];
+    if constexpr (sizeof(T) == 4) {
+      numbers[i] = __uint_as_float(word);
+    } else if constexpr (std::is_same_v<T, BFloat16>) {
+      numbers[2 * i] = __uint_as_float(word << 16);
+      numbers[2 * i + 1] = __uint_as_float(word & 0xFFFF0000);
+    } else {
+      __half2 two;
+      memcpy(&two, &word, sizeof two);
+      numbers[2 * i] = __low2float(two);
+      numbers[2 * i + 1] = __high2float(two);
+    }
+  }
+  return numbers;
 }
 
 // ---- Between the lanes of a warp.
@@ -182,23 +252,11 @@ __device__ inline std::uint32_t bits_of(float x) {
 __device__ inline int count_ones(std::uint32_t bits) {
   return __popc(bits);
 }
-template <class T>
-__device__ void unpack(float (&to)[16 / sizeof(T)], const Piece& piece) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const std::uint32_t word = piece.words[i];
-    if constexpr (sizeof(T) == 4) {
-      to[i] = __uint_as_float(word);
-    } else if constexpr (std::is_same_v<T, BFloat16>) {
-      to[2 * i] = __uint_as_float(word << 16);
-      to[2 * i + 1] = __uint_as_float(word & 0xFFFF0000);
-    } else {
-      __half2 two;
-      memcpy(&two, &word, sizeof two);
-      to[2 * i] = __low2float(two);
-      to[2 * i + 1] = __high2float(two);
-    }
-  }
+__device__ inline float sqrt(float x) {
+  return __fsqrt_rn(x);
+}
+__device__ inline double sqrt(double x) {
+  return ::sqrt(x);
 }
 __device__ inline float exp(float x) {
   return ::expf(x);
@@ -228,47 +286,6 @@ struct Launch {
   std::size_t shared_bytes = 0;
   Stream stream = nullptr;
 };
-
-/// Throws std::runtime_error naming the call, the error and what may help.
-inline void check(cudaError_t error, const std::string& what,
-                  std::source_location where = std::source_location::current()) {
-  if (error == cudaSuccess) return;
-  const bool no_code =
-      error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction;
-  const bool no_device = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver;
-  throw std::runtime_error(
-      std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": " + what + ": " +
-      cudaGetErrorString(error) +
-      (no_device ? "; is there a GPU (nvidia-smi)? Without one, use the device emulated"
-       : no_code ? "; the program was not built for this GPU, or this rung "
-                   "needs a newer one: try rung v1"
-                 : "; try the same with device emulated, which checks every access"));
-}
-
-/// For example "NVIDIA H200, sm_90".
-inline std::string name_of_device() {
-  int device = 0;
-  cudaDeviceProp properties;
-  check(cudaGetDevice(&device), "looking for a GPU");
-  check(cudaGetDeviceProperties(&properties, device), "asking the GPU what it is");
-  return std::string(properties.name) + ", sm_" + std::to_string(properties.major) +
-         std::to_string(properties.minor);
-}
-
-inline void* allocate(std::size_t bytes) {
-  void* memory = nullptr;
-  check(cudaMalloc(&memory, bytes), "allocating " + std::to_string(bytes) + " bytes");
-  return memory;
-}
-inline void release(void* memory) {
-  cudaFree(memory);
-}
-inline void upload(void* device, const void* host, std::size_t bytes) {
-  check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), "copying to the GPU");
-}
-inline void download(void* host, const void* device, std::size_t bytes) {
-  check(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost), "copying from the GPU");
-}
 
 template <class T>
 T* view(T* data, std::int64_t) {

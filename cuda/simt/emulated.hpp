@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "cuda/simt/block.hpp"
+#include "cuda/simt/commands.hpp"
 #include "cuda/simt/formats.hpp"
 
 // What nvcc calls the kinds of functions; here all are ordinary ones.
@@ -170,22 +171,56 @@ class SharedMemory {
   std::size_t next_ = 0;
 };
 
-/// 16 bytes of a row.
-struct Piece {
-  std::uint32_t words[4];
-};
+namespace detail {
 
-/// The 16 bytes of an array that begin with element `at`, at a multiple of 16 bytes, by one thread.
+template <int n, class T>
+T* neighbours(Global<T> array, At at) {
+  T* first = array.checked(at, n);
+  if (reinterpret_cast<std::uintptr_t>(first) % (n * sizeof(T)) != 0)
+    block().fail(Fault::misaligned, at.where,
+                 std::to_string(n) + " numbers at once from an address not a multiple of " +
+                     std::to_string(n * sizeof(T)));
+  return first;
+}
+
+}  // namespace detail
+
+/// The n numbers from `at`, in one access of at most 16 bytes.
+template <int n, class T>
+Floats<n> load(Global<T> from, At at) {
+  static_assert(n * sizeof(T) <= 16);
+  const T* numbers = detail::neighbours<n>(from, at);
+  block().counters().loaded_bytes += n * sizeof(T);
+  Floats<n> result;
+  for (int i = 0; i < n; ++i) result[i] = to_float(numbers[i]);
+  return result;
+}
+/// The same back, rounded to T.
+template <int n, class T>
+void store(Global<T> to, At at, const Floats<n>& floats) {
+  static_assert(n * sizeof(T) <= 16);
+  T* numbers = detail::neighbours<n>(to, at);
+  for (int i = 0; i < n; ++i) numbers[i] = from_float<T>(floats[i]);
+}
+
+/// The 16 bytes from `at` as they are: on their way they take half the registers of their numbers.
 template <class T>
-Piece load_piece(Global<const T> from, std::int64_t at, Where where = Where::current()) {
-  const T* source = from.checked(At(at, where), 16 / sizeof(T));
-  if (reinterpret_cast<std::uintptr_t>(source) % 16 != 0)
-    block().fail(Fault::misaligned, where,
-                 "a load of 16 bytes from an address not a multiple of 16");
-  block().counters().loaded_bytes += 16;
+Piece load_piece(Global<const T> from, At at) {
+  const T* source = detail::neighbours<16 / sizeof(T)>(from, at);
+  block().counters().loaded_bytes += sizeof(Piece);
   Piece piece;
   std::memcpy(&piece, source, sizeof piece);
   return piece;
+}
+
+/// The numbers of a piece of T.
+template <class T>
+Floats<16 / sizeof(T)> unpack(const Piece& piece) {
+  T numbers[16 / sizeof(T)];
+  std::memcpy(numbers, &piece, sizeof numbers);
+  Floats<16 / sizeof(T)> result;
+  for (std::size_t i = 0; i < 16 / sizeof(T); ++i) result[i] = to_float(numbers[i]);
+  return result;
 }
 
 // ---- Between the lanes of a warp.
@@ -388,15 +423,12 @@ inline std::uint32_t bits_of(float x) {
 inline int count_ones(std::uint32_t bits) {
   return std::popcount(bits);
 }
-
-/// The numbers of 16 bytes of T as floats.
-template <class T>
-void unpack(float (&to)[16 / sizeof(T)], const Piece& piece) {
-  T numbers[16 / sizeof(T)];
-  std::memcpy(numbers, &piece, sizeof numbers);
-  for (std::size_t i = 0; i < 16 / sizeof(T); ++i) to[i] = to_float(numbers[i]);
+inline float sqrt(float x) {
+  return std::sqrt(x);
 }
-
+inline double sqrt(double x) {
+  return std::sqrt(x);
+}
 inline float exp(float x) {
   ++block().counters().exponentials;
   return detail::blurred(std::exp(double(x)), x, 1);
@@ -417,23 +449,6 @@ inline float log2_fast(float x) {
 
 // ---- The host's words.
 
-inline std::string name_of_device() {
-  return "emulated on the CPU";
-}
-
-inline void* allocate(std::size_t bytes) {
-  return ::operator new(bytes, std::align_val_t(256));
-}
-inline void release(void* memory) {
-  ::operator delete(memory, std::align_val_t(256));
-}
-inline void upload(void* device, const void* host, std::size_t bytes) {
-  std::memcpy(device, host, bytes);
-}
-inline void download(void* host, const void* device, std::size_t bytes) {
-  std::memcpy(host, device, bytes);
-}
-
 template <class T>
 Global<T> view(T* data, std::int64_t count) {
   return data ? Global<T>(data, count) : Global<T>();
@@ -442,7 +457,7 @@ Global<T> view(T* data, std::int64_t count) {
 template <class Arguments>
 void launch(const Launch& how, void (*kernel)(Arguments),
             const std::type_identity_t<Arguments>& arguments) {
-  run_grid(how, [&] { kernel(arguments); });
+  give([=] { run_grid(how, [&] { kernel(arguments); }); });
 }
 
 }  // namespace lazy::emulated
