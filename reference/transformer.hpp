@@ -76,7 +76,7 @@ class Transformer {
   /// The same on a batch; returns the mean loss in nats over its targets (0 if it has none).
   /// Throws std::invalid_argument if tokens or targets are not [sequences, length].
   double loss(const Batch& batch);
-  /// Adds the gradient of the last `loss` to `gradients()`; it takes the logits' place. Throws
+  /// Adds the gradient of the last `loss` to `gradients()`. Throws
   /// std::invalid_argument if `loss` of a batch of this size was not the last pass.
   void backward(const Batch& batch);
 
@@ -88,8 +88,8 @@ class Transformer {
   const Buffer& losses() const { return losses_; }  // [N] of the last pass, on the device
 
   /// Losses [N] of the last `loss`, in nats (empty after another pass), and logits [N, V] of the
-  /// last forward; copied to the host. Throws std::logic_error if their gradient took the logits'
-  /// place.
+  /// last forward; copied to the host. Throws std::logic_error after `add_gradient`, which puts
+  /// their gradient in the logits' place.
   std::vector<T> token_losses() const;
   std::vector<T> logits() const;
 
@@ -133,15 +133,14 @@ class Transformer {
   struct Scratch {
     ActivationBuffer qkv;  // of forward
     Buffer dx, dalibi;     // of backward
-    ActivationBuffer dx_rounded, dnorm, dqkv, dq, dk, dv, dattended, dgate_up, dinner;
+    ActivationBuffer dlogits, dx_rounded, dnorm, dqkv, dq, dk, dv, dattended, dgate_up, dinner;
   };
 
   void reserve(Index sequences, Index length, Index positions);
   void reserve_backward();
   void upload_tokens(const int* tokens, Index count);
   void run(KeyValueCache<B, T>* cache, Index first);
-  void logits_to_gradient(const StepInputs* inputs);
-  void run_backward();
+  void run_backward(Activation* dlogits, const StepInputs* inputs);
   AttentionShape shape(Index sequences, Index queries, Index keys) const;
   HeadSplit split(Index capacity) const;
   AttentionInputs<Activation, T> inputs(Index layer, const Activation* k,

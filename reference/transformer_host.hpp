@@ -28,7 +28,8 @@ template <class B, class T>
 std::vector<T> Transformer<B, T>::logits() const {
   if (!has_logits_)
     throw std::logic_error(
-        "logits: there was no forward, or backward wrote their gradient in their place; call "
+        "logits: there was no forward, or a training step wrote their gradient in their place; "
+        "call "
         "forward first");
   return detail::to_host<B, T>(logits_.data(), sequences_ * length_ * config_.vocabulary);
 }
@@ -166,7 +167,11 @@ std::string Transformer<B, T>::first_non_finite() const {
     if (broken(a.attended.data(), N * C)) return layer + "attention output";
     if (broken(a.mid.data(), N * C)) return layer + "attention residual";
     if (broken(a.norm2.data(), N * C)) return layer + "post_attention_layernorm";
-    if (broken(a.gate_up.data(), N * 2 * F)) return layer + "gate or up";
+    const std::vector<T> gate_up = detail::to_host<B, T>(a.gate_up.data(), N * 2 * F);
+    for (const Index first : {Index(0), F})
+      for (Index n = 0; n < N; ++n)
+        for (Index f = first; f < first + F; ++f)
+          if (!std::isfinite(gate_up[n * 2 * F + f])) return layer + (first == 0 ? "gate" : "up");
     if (broken(a.inner.data(), N * F)) return layer + "swiglu";
   }
   if (broken(last_.data(), N * C)) return "output of the last layer";

@@ -3,6 +3,7 @@
 // forward and backward.
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 
@@ -45,11 +46,19 @@ inline void check_layer(Index layer, Index count) {
                             std::to_string(count - 1));
 }
 
+inline void check_sizes(Index sequences, Index length) {
+  if (sequences < 0 || length < 0)
+    throw std::invalid_argument("forward: sequences (" + std::to_string(sequences) +
+                                ") and length (" + std::to_string(length) +
+                                ") must not be negative");
+}
+
 // Kernels cannot throw: what they index with is checked before it leaves the host.
-inline void check_tokens(const char* what, const int* tokens, Index count, Index vocabulary) {
+inline void check_indices(const char* what, const int* indices, Index count, Index vocabulary,
+                          int least) {
   for (Index n = 0; n < count; ++n)
-    if (tokens[n] < 0 || tokens[n] >= vocabulary)
-      throw std::out_of_range(std::string(what) + " " + std::to_string(tokens[n]) + " at row " +
+    if (indices[n] < least || indices[n] >= vocabulary)
+      throw std::out_of_range(std::string(what) + " " + std::to_string(indices[n]) + " at row " +
                               std::to_string(n) + " does not fit a vocabulary of " +
                               std::to_string(vocabulary));
 }
@@ -142,7 +151,7 @@ void Transformer<B, T>::reserve_backward() {
 
 template <class B, class T>
 void Transformer<B, T>::upload_tokens(const int* tokens, Index count) {
-  detail::check_tokens("token", tokens, count, config_.vocabulary);
+  detail::check_indices("token", tokens, count, config_.vocabulary, 0);
   B::resize(tokens_, count);
   B::upload(tokens_.data(), tokens, count);
 }
@@ -227,10 +236,7 @@ void Transformer<B, T>::run(KeyValueCache<B, T>* cache, Index first) {
 
 template <class B, class T>
 void Transformer<B, T>::forward(const int* tokens, Index sequences, Index length) {
-  if (sequences < 0 || length < 0)
-    throw std::invalid_argument("forward: sequences (" + std::to_string(sequences) +
-                                ") and length (" + std::to_string(length) +
-                                ") must not be negative");
+  detail::check_sizes(sequences, length);
   if (!tokens && sequences * length > 0)
     throw std::invalid_argument("forward: tokens must not be null");
   upload_tokens(tokens, sequences * length);
@@ -240,16 +246,15 @@ void Transformer<B, T>::forward(const int* tokens, Index sequences, Index length
 
 template <class B, class T>
 void Transformer<B, T>::load(const Batch& batch) {
+  detail::check_sizes(batch.sequences, batch.length);
   const Index N = batch.sequences * batch.length;
-  if (batch.sequences < 0 || batch.length < 0 || Index(batch.tokens.size()) != N ||
-      Index(batch.targets.size()) != N)
+  if (Index(batch.tokens.size()) != N || Index(batch.targets.size()) != N)
     throw std::invalid_argument("batch: " + std::to_string(batch.tokens.size()) + " tokens and " +
                                 std::to_string(batch.targets.size()) +
                                 " targets, expected sequences * length = " + std::to_string(N) +
                                 " of each");
-  for (Index n = 0; n < N; ++n)
-    if (batch.targets[n] >= 0)
-      detail::check_tokens("target", &batch.targets[n], 1, config_.vocabulary);
+  detail::check_indices("target", batch.targets.data(), N, config_.vocabulary,
+                        std::numeric_limits<int>::min());
   upload_tokens(batch.tokens.data(), N);
   detail::assign<B>(targets_, batch.targets);
   std::vector<int> order(N);  // rows by token: each row of the embedding's gradient is one sum
@@ -277,37 +282,30 @@ double Transformer<B, T>::loss(const Batch& batch) {
 
 template <class B, class T>
 void Transformer<B, T>::backward(const Batch& batch) {
-  if (batch.sequences != sequences_ || batch.length != length_ || !has_loss_ || !has_logits_)
+  const auto N = std::size_t(sequences_ * length_);
+  if (batch.sequences != sequences_ || batch.length != length_ || batch.tokens.size() != N ||
+      batch.targets.size() != N || !has_loss_ || !has_logits_)
     throw std::invalid_argument(
         "backward: a batch of " + std::to_string(batch.sequences) + " x " +
         std::to_string(batch.length) + " is not what the last pass computed the loss of (" +
         std::to_string(sequences_) + " x " + std::to_string(length_) +
         (has_loss_ ? "" : ", without a loss") + "); call loss(batch) first");
-  reserve_backward();
-  logits_to_gradient(step_inputs_.data());
-  run_backward();
+  B::resize(scratch_.dlogits, Index(logits_.size()));
+  run_backward(scratch_.dlogits.data(), step_inputs_.data());
 }
 
 template <class B, class T>
 void Transformer<B, T>::add_gradient(const StepInputs* inputs) {
-  reserve_backward();
   run(nullptr, 0);
-  logits_to_gradient(inputs);
-  run_backward();
-}
-
-template <class B, class T>
-void Transformer<B, T>::logits_to_gradient(const StepInputs* inputs) {
-  B::cross_entropy(losses_.data(), logits_.data(), logits_.data(), targets_.data(),
-                   sequences_ * length_, config_.vocabulary, inputs);
   has_loss_ = true;
   has_logits_ = false;
+  run_backward(logits_.data(), inputs);
 }
 
-// The passes of `run` in reverse, from the gradient of the logits in their place. dx carries the
-// gradient of the residual stream.
+// The losses, and the passes of `run` in reverse. dx carries the gradient of the residual stream.
 template <class B, class T>
-void Transformer<B, T>::run_backward() {
+void Transformer<B, T>::run_backward(Activation* dlogits, const StepInputs* inputs) {
+  reserve_backward();
   const Index N = sequences_ * length_, C = config_.channels, F = config_.inner,
               V = config_.vocabulary;
   const Index H = config_.heads, kv = config_.kv_heads * config_.head_dim();
@@ -322,8 +320,9 @@ void Transformer<B, T>::run_backward() {
   else
     dout = dx;
 
-  B::linear_backward(dnorm, dweights_.lm_head, logits_.data(), final_norm_.data(), factors_.lm_head,
-                     N, C, V);
+  B::cross_entropy(losses_.data(), dlogits, logits_.data(), targets_.data(), N, V, inputs);
+  B::linear_backward(dnorm, dweights_.lm_head, dlogits, final_norm_.data(), factors_.lm_head, N, C,
+                     V);
   B::zero(dx, N * C);
   B::rmsnorm_backward(dx, rounded, dweights_.norm, dnorm, last_.data(), weights_.norm,
                       final_rstd_.data(), N, C);
