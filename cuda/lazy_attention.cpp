@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/decode.hpp"
 #include "cuda/ladder.hpp"
 
 namespace lazy {
@@ -17,10 +18,16 @@ thread_local std::string last_error;
   throw std::invalid_argument("lazy_attention: " + what);
 }
 
-std::span<const Rung> ladder(LazyDevice device) {
-  if (device == LAZY_EMULATED) return emulated::ladder();
+// What the devices of this build can do.
+struct Device {
+  std::span<const Rung> rungs;
+  const Decoding& decoding;
+};
+
+Device find_device(LazyDevice device) {
+  if (device == LAZY_EMULATED) return {emulated::ladder(), emulated::decoding()};
 #if defined(LAZY_WITH_CUDA)
-  if (device == LAZY_CUDA) return cuda::ladder();
+  if (device == LAZY_CUDA) return {cuda::ladder(), cuda::decoding()};
 #endif
   fail("this build has no CUDA: it was made without nvcc; use the device emulated");
 }
@@ -29,9 +36,13 @@ const char* name(LazyType type) {
   return type == LAZY_FLOAT32 ? "float32" : type == LAZY_BFLOAT16 ? "bfloat16" : "float16";
 }
 
+std::string format_of(const LazyAttention& a) {
+  return std::string(name(a.type)) + " with D = " + std::to_string(a.head_dim);
+}
+
 const Rung& find_rung(const LazyAttention& a) {
-  const auto rungs = ladder(a.device);
-  const std::string wanted = std::string(name(a.type)) + " with D = " + std::to_string(a.head_dim);
+  const auto rungs = find_device(a.device).rungs;
+  const std::string wanted = format_of(a);
   if (!a.rung) {
     for (auto rung = rungs.rbegin(); rung != rungs.rend(); ++rung)
       if (rung->supports(a.type, a.head_dim)) return *rung;
@@ -47,6 +58,20 @@ const Rung& find_rung(const LazyAttention& a) {
     names += std::string(names.empty() ? "" : ", ") + rung.name;
   }
   fail("there is no rung " + std::string(a.rung) + "; there are " + names);
+}
+
+const Decoding& find_decoding(const LazyAttention& a) {
+  const Decoding& decoding = find_device(a.device).decoding;
+  const std::string instead = "; lazy_attention_forward computes it";
+  if (a.queries != 1)
+    fail("decoding takes one query a sequence, not " + std::to_string(a.queries) + instead);
+  if (!decoding.supports(a.type, a.head_dim))
+    fail("decoding does not compute " + format_of(a) + ", it takes " + decoding.requirement +
+         instead);
+  if (a.rung)
+    fail("decoding has no rung " + std::string(a.rung) + "; leave the choice of the rung open" +
+         instead + " with that rung");
+  return decoding;
 }
 
 void check_sizes(const LazyAttention& a) {
@@ -72,6 +97,13 @@ void check_given(const char* name, const void* pointer) {
   if (!pointer) fail(std::string(name) + " is null");
 }
 
+// Whole pieces of 16 bytes are read.
+void check_aligned(const char* name, const void* pointer) {
+  if (reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0)
+    fail(std::string(name) +
+         " does not begin at a multiple of 16 bytes; decode from where its array begins");
+}
+
 void check_inputs(const LazyAttention& a, const LazyInputs& in) {
   check_given("q", in.q);
   check_given("k", in.k);
@@ -84,11 +116,9 @@ bool is_empty(const LazyAttention& a) {
 }
 
 template <class F>
-int guarded(const LazyAttention* a, F&& f) {
+int guarded(F&& f) {
   try {
-    check_given("attention", a);
-    check_sizes(*a);
-    f(find_rung(*a));
+    f();
     return LAZY_OK;
   } catch (const std::invalid_argument& error) {
     last_error = error.what();
@@ -99,6 +129,24 @@ int guarded(const LazyAttention* a, F&& f) {
   }
 }
 
+template <class F>
+int with_rung(const LazyAttention* a, F&& f) {
+  return guarded([&] {
+    check_given("attention", a);
+    check_sizes(*a);
+    f(find_rung(*a));
+  });
+}
+
+template <class F>
+int with_decoding(const LazyAttention* a, F&& f) {
+  return guarded([&] {
+    check_given("attention", a);
+    check_sizes(*a);
+    f(find_decoding(*a));
+  });
+}
+
 }  // namespace
 }  // namespace lazy
 
@@ -106,12 +154,12 @@ using namespace lazy;
 
 const char* lazy_attention_rung(const LazyAttention* a) {
   const char* name = nullptr;
-  guarded(a, [&](const Rung& rung) { name = rung.name; });
+  with_rung(a, [&](const Rung& rung) { name = rung.name; });
   return name;
 }
 
 int lazy_attention_sizes(const LazyAttention* a, LazySizes* sizes) {
-  return guarded(a, [&](const Rung& rung) {
+  return with_rung(a, [&](const Rung& rung) {
     check_given("sizes", sizes);
     *sizes = rung.sizes(*a);
   });
@@ -119,7 +167,7 @@ int lazy_attention_sizes(const LazyAttention* a, LazySizes* sizes) {
 
 int lazy_attention_forward(const LazyAttention* a, const LazyInputs* in, const LazyOutputs* out,
                            void* workspace, void* stream) {
-  return guarded(a, [&](const Rung& rung) {
+  return with_rung(a, [&](const Rung& rung) {
     if (is_empty(*a)) return;
     check_given("in", in);
     check_given("out", out);
@@ -134,7 +182,7 @@ int lazy_attention_forward(const LazyAttention* a, const LazyInputs* in, const L
 int lazy_attention_backward(const LazyAttention* a, const LazyInputs* in,
                             const LazyOutputs* forward, const void* dout, const LazyGrads* grads,
                             void* workspace, void* stream) {
-  return guarded(a, [&](const Rung& rung) {
+  return with_rung(a, [&](const Rung& rung) {
     if (is_empty(*a)) return;
     check_given("in", in);
     check_given("forward", forward);
@@ -158,7 +206,7 @@ int lazy_attention_backward(const LazyAttention* a, const LazyInputs* in,
 int lazy_attention_weights(const LazyAttention* a, const LazyInputs* in, const float* lse,
                            int64_t batch, int64_t head, int64_t first_row, int64_t rows,
                            float* weights, void* stream) {
-  return guarded(a, [&](const Rung& rung) {
+  return with_rung(a, [&](const Rung& rung) {
     if (is_empty(*a) || rows == 0) return;
     check_given("in", in);
     check_inputs(*a, *in);
@@ -170,6 +218,29 @@ int lazy_attention_weights(const LazyAttention* a, const LazyInputs* in, const f
            " of head " + std::to_string(head) + " of sequence " + std::to_string(batch) +
            " are not all there");
     rung.weights(*a, *in, lse, batch, head, first_row, rows, weights, stream);
+  });
+}
+
+int lazy_attention_decode_sizes(const LazyAttention* a, LazyDecodeSizes* sizes) {
+  return with_decoding(a, [&](const Decoding& decoding) {
+    check_given("sizes", sizes);
+    *sizes = decoding.sizes(*a);
+  });
+}
+
+int lazy_attention_decode(const LazyAttention* a, const LazyInputs* in, const LazyOutputs* out,
+                          void* workspace, void* stream) {
+  return with_decoding(a, [&](const Decoding& decoding) {
+    if (a->batch == 0) return;
+    check_given("in", in);
+    check_given("out", out);
+    check_inputs(*a, *in);
+    check_aligned("k", in->k);
+    check_aligned("v", in->v);
+    check_given("out", out->out);
+    check_given("lse", out->lse);
+    check_given("workspace", workspace);
+    decoding.decode(*a, *in, *out, workspace, stream);
   });
 }
 

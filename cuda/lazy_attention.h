@@ -92,6 +92,22 @@ int lazy_attention_weights(const LazyAttention* attention, const LazyInputs* in,
                            int64_t batch, int64_t head, int64_t first_row, int64_t rows,
                            float* weights, void* stream);
 
+typedef struct {
+  size_t workspace; /* bytes, on the device, 256-byte aligned */
+} LazyDecodeSizes;
+
+/* Decoding: one query a sequence, at its last valid key, against a cache of Tk keys: q, out
+ * [B, 1, H, D]; k, v [B, Tk, Hkv, D], 16-byte aligned; lse [B, H, 1]. It computes what
+ * lazy_attention_forward does with Tq = 1, in any format, for D = 32, 64 or 128. A value to which
+ * no head of its group attends is not read, and one that is not finite reaches only heads that
+ * attend to it. Lengths are read on the device and change no launch: a captured CUDA graph serves
+ * every length up to Tk. Two runs give the same bytes. `rung` has to be NULL; compute_dead_tiles,
+ * mean_live_value and live_tiles have no part in it. */
+int lazy_attention_decode_sizes(const LazyAttention* attention, LazyDecodeSizes* sizes);
+
+int lazy_attention_decode(const LazyAttention* attention, const LazyInputs* in,
+                          const LazyOutputs* out, void* workspace, void* stream);
+
 /* What went wrong in this thread's last failed call, and one thing to try. */
 const char* lazy_attention_error(void);
 

@@ -119,6 +119,34 @@ __device__ void store(T* to, std::int64_t at, const Floats<n>& floats) {
   *reinterpret_cast<Register*>(to + at) = moved;
 }
 
+/// Marked as read once: the caches drop it first.
+template <class T>
+__device__ Piece load_piece(Global<const T> from, std::int64_t at) {
+  const uint4 piece = __ldcs(reinterpret_cast<const uint4*>(from + at));
+  return {{piece.x, piece.y, piece.z, piece.w}};
+}
+
+template <class T>
+__device__ Floats<16 / sizeof(T)> unpack(const Piece& piece) {
+  Floats<16 / sizeof(T)> numbers;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const std::uint32_t word = piece.words[i];
+    if constexpr (sizeof(T) == 4) {
+      numbers[i] = __uint_as_float(word);
+    } else if constexpr (std::is_same_v<T, BFloat16>) {
+      numbers[2 * i] = __uint_as_float(word << 16);
+      numbers[2 * i + 1] = __uint_as_float(word & 0xFFFF0000);
+    } else {
+      __half2 two;
+      memcpy(&two, &word, sizeof two);
+      numbers[2 * i] = __low2float(two);
+      numbers[2 * i + 1] = __high2float(two);
+    }
+  }
+  return numbers;
+}
+
 // ---- Between the lanes of a warp.
 
 inline constexpr unsigned all_lanes = 0xFFFFFFFF;
@@ -133,6 +161,9 @@ __device__ T shuffle_down(T value, int lanes) {
 }
 __device__ inline bool any(bool value) {
   return __any_sync(all_lanes, value);
+}
+__device__ inline std::uint32_t ballot(bool value) {
+  return __ballot_sync(all_lanes, value);
 }
 
 // ---- Asynchronous copies (sm_80 and newer).
@@ -217,6 +248,9 @@ __device__ inline float larger(float a, float b) {
 }
 __device__ inline std::uint32_t bits_of(float x) {
   return __float_as_uint(x);
+}
+__device__ inline int count_ones(std::uint32_t bits) {
+  return __popc(bits);
 }
 __device__ inline float sqrt(float x) {
   return __fsqrt_rn(x);

@@ -190,6 +190,7 @@ template <int n, class T>
 Floats<n> load(Global<T> from, At at) {
   static_assert(n * sizeof(T) <= 16);
   const T* numbers = detail::neighbours<n>(from, at);
+  block().counters().loaded_bytes += n * sizeof(T);
   Floats<n> result;
   for (int i = 0; i < n; ++i) result[i] = to_float(numbers[i]);
   return result;
@@ -200,6 +201,26 @@ void store(Global<T> to, At at, const Floats<n>& floats) {
   static_assert(n * sizeof(T) <= 16);
   T* numbers = detail::neighbours<n>(to, at);
   for (int i = 0; i < n; ++i) numbers[i] = from_float<T>(floats[i]);
+}
+
+/// The 16 bytes from `at` as they are: on their way they take half the registers of their numbers.
+template <class T>
+Piece load_piece(Global<const T> from, At at) {
+  const T* source = detail::neighbours<16 / sizeof(T)>(from, at);
+  block().counters().loaded_bytes += sizeof(Piece);
+  Piece piece;
+  std::memcpy(&piece, source, sizeof piece);
+  return piece;
+}
+
+/// The numbers of a piece of T.
+template <class T>
+Floats<16 / sizeof(T)> unpack(const Piece& piece) {
+  T numbers[16 / sizeof(T)];
+  std::memcpy(numbers, &piece, sizeof numbers);
+  Floats<16 / sizeof(T)> result;
+  for (std::size_t i = 0; i < 16 / sizeof(T); ++i) result[i] = to_float(numbers[i]);
+  return result;
 }
 
 // ---- Between the lanes of a warp.
@@ -248,6 +269,17 @@ inline bool any(bool value, Where where = Where::current()) {
     const bool found = std::any_of(all, all + warp_size, [](bool x) { return x; });
     std::fill_n(result, warp_size, found);
   });
+}
+
+/// Bit l: the value of lane l.
+inline std::uint32_t ballot(bool value, Where where = Where::current()) {
+  return block().collective<bool, std::uint32_t>("ballot", value, where,
+                                                 [](const bool* all, std::uint32_t* result) {
+                                                   std::uint32_t bits = 0;
+                                                   for (int lane = 0; lane < warp_size; ++lane)
+                                                     bits |= std::uint32_t(all[lane]) << lane;
+                                                   std::fill_n(result, warp_size, bits);
+                                                 });
 }
 
 // ---- Asynchronous copies of 16 bytes.
@@ -387,6 +419,9 @@ inline float larger(float a, float b) {
 }
 inline std::uint32_t bits_of(float x) {
   return std::bit_cast<std::uint32_t>(x);
+}
+inline int count_ones(std::uint32_t bits) {
+  return std::popcount(bits);
 }
 inline float sqrt(float x) {
   return std::sqrt(x);

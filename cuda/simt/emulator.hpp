@@ -27,6 +27,7 @@ struct Counters {
   std::int64_t exponentials = 0, fused = 0;  // a thread's calls
   std::int64_t mma = 0, ldmatrix = 0;        // a warp's instruction counts once
   std::int64_t copied_bytes = 0;             // by asynchronous copies, without zero fill
+  std::int64_t loaded_bytes = 0;             // by load and load_piece; single numbers do not count
   // A wavefront is one trip of a warp to the 32 banks of shared memory. `ideal` is what the same
   // accesses would take without bank conflicts.
   std::int64_t wavefronts = 0, ideal_wavefronts = 0;

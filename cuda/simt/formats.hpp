@@ -75,4 +75,9 @@ struct Floats {
   constexpr float operator[](int i) const { return values[i]; }
 };
 
+/// 16 bytes of an array, in registers.
+struct Piece {
+  std::uint32_t words[4];
+};
+
 }  // namespace lazy

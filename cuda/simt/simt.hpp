@@ -7,10 +7,11 @@
 //   meeting      barrier() warp_barrier()
 //   memory       Global<T> Shared<T>: a pointer, an index; SharedMemory hands out a block's memory
 //   neighbours   load<n> store: n numbers of global memory at once, as Floats<n>
-//   between lanes  shuffle_xor shuffle_down any
+//                load_piece unpack: 16 bytes as they are, and the numbers in them
+//   between lanes  shuffle_xor shuffle_down any ballot
 //   copies       copy_async<16 bytes> commit_copies wait_copies<groups left>
 //   tensor cores load_matrices load_matrices_transposed multiply_add pack
-//   arithmetic   fma larger sqrt exp log exp2_fast log2_fast bits_of
+//   arithmetic   fma larger sqrt exp log exp2_fast log2_fast bits_of count_ones
 //   the host's   view launch shared_bytes_for
 //
 // Kernels live in namespace lazy::LAZY_TARGET, lazy::cuda or lazy::emulated, so that a program may
