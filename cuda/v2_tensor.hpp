@@ -240,7 +240,7 @@ struct BlockRows {
     all_see = seen_by_all(p, length, row0 + strip_row, strip);
     for (int x = 0; x < 2; ++x) {
       n[x] = p.visible_keys(length, row(x));
-      offset[x] = p.tau_of(head) / p.divisor(n[x], length);
+      offset[x] = n[x] ? p.tau_of(head) / p.divisor(n[x], length) : 0.f;
     }
   }
   __device__ int row(int x) const { return row0 + strip_row + lane.g + 8 * x; }

@@ -202,7 +202,7 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
 
   for (int x = 0; x < 2; ++x) {
     if (r.row(x) >= p.queries) continue;
-    const float mean = r.n[x] ? 1 / p.divisor(r.n[x], r.length) : 0.f, tau = p.tau_of(r.head);
+    const float mean = r.n[x] ? 1 / p.divisor(r.n[x], r.length) : 0.f;
     const std::int64_t row = p.query(r.b, r.row(x), r.head);
 #pragma unroll
     for (int i = 0; i < D / 8; ++i) {
@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
         LiveSums sums;
         for (int e = 0; e < 2; ++e) {
           sums.means[e] = live_sum[i][2 * x + e] * mean;
-          sums.values[e] = fma(-tau, sums.means[e], out[i][2 * x + e]);
+          sums.values[e] = fma(-r.offset[x], live_sum[i][2 * x + e], out[i][2 * x + e]);
         }
         a.live_sums[pair] = sums;
       }
@@ -230,7 +230,7 @@ struct WeightsArguments {
 
 // The weights of pass 2, written down: for tests and for `lazy attend --weights`.
 template <class T, int D>
-__global__ void __launch_bounds__(tensor_threads) v2_weights_kernel(WeightsArguments<T> a) {
+__global__ void __launch_bounds__(tensor_threads, 2) v2_weights_kernel(WeightsArguments<T> a) {
   constexpr int keys = Tiles<T, D>::keys;
   const Problem<T>& p = a.problem;
   const Tiles<T, D> t{SharedMemory()};
