@@ -138,8 +138,8 @@ void Call::forward() {
   lse_array = &array(rows * sizeof(float));
   out.out = out_array->data();
   out.lse = static_cast<float*>(lse_array->data());
-  if (sizes.needs_mean_live_value)
-    out.mean_live_value = array(queries * item_size(attention.type)).data();
+  if (sizes.needs_live_sums)
+    out.live_sums = static_cast<float*>(array(2 * queries * sizeof(float)).data());
   if (sizes.live_tiles > 0)
     out.live_tiles = static_cast<std::uint32_t*>(array(sizes.live_tiles).data());
   must(lazy_attention_forward(&attention, &in, &out, array(sizes.forward_workspace).data(),

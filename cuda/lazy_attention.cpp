@@ -197,7 +197,7 @@ int lazy_attention_backward(const LazyAttention* a, const LazyInputs* in,
     if (a->window > 0) check_given("dbias", grads->dbias);
     if (in->tau) check_given("dtau", grads->dtau);
     const LazySizes sizes = rung.sizes(*a);
-    if (sizes.needs_mean_live_value) check_given("mean_live_value", forward->mean_live_value);
+    if (sizes.needs_live_sums) check_given("live_sums", forward->live_sums);
     if (sizes.backward_workspace > 0) check_given("workspace", workspace);
     rung.backward(*a, *in, *forward, dout, *grads, workspace, stream);
   });

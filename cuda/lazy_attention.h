@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-/* Of q, k, v, out, mean_live_value, dout, dq, dk and dv. Everything else is float. */
+/* Of q, k, v, out, dout, dq, dk and dv. Everything else is float. */
 typedef enum { LAZY_FLOAT32, LAZY_BFLOAT16, LAZY_FLOAT16 } LazyType;
 
 /* LAZY_EMULATED runs the same kernels on the CPU, thread by thread (simt/README.md): all pointers
@@ -45,11 +45,11 @@ typedef struct {
 } LazyInputs;
 
 typedef struct {
-  void* out;             /* [B, Tq, H, D], assigned; rows without a key are zero */
-  float* lse;            /* [B, H, Tq] natural log-sum-exp, assigned; -inf for rows without a key */
-  void* mean_live_value; /* [B, Tq, H, D]: (1/n) sum of the values a row's live entries have. Asked
-                            for by the backward of rungs whose sizes say so; else NULL */
-  uint32_t* live_tiles;  /* as the sizes say; NULL: not kept, the backward then skips nothing */
+  void* out;            /* [B, Tq, H, D], assigned; rows without a key are zero */
+  float* lse;           /* [B, H, Tq] natural log-sum-exp, assigned; -inf for rows without a key */
+  float* live_sums;     /* [B, Tq, H, 2 D], assigned: sums over a row's live entries, 16-byte
+                           aligned. Asked for by the backward of rungs whose sizes say so; else NULL */
+  uint32_t* live_tiles; /* as the sizes say; NULL: not kept, the backward then skips nothing */
 } LazyOutputs;
 
 /* Gradients are added to. */
@@ -61,7 +61,7 @@ typedef struct {
 
 typedef struct {
   size_t forward_workspace, backward_workspace; /* bytes, on the device, 256-byte aligned */
-  int needs_mean_live_value;                    /* 1: the backward reads it */
+  int needs_live_sums;                          /* 1: the backward reads them */
   /* A bit of live_tiles says whether tile_rows query rows x tile_keys keys hold a live entry: bit
    * k % 32 of live_tiles[((b H + h) row_tiles + r) words + k / 32]. */
   int64_t tile_rows, tile_keys, row_tiles, words;

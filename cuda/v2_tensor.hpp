@@ -147,6 +147,12 @@ __device__ void add_rows(float (&c)[D / 8][4], const std::uint32_t (&a)[4], Shar
   });
 }
 
+/// What a row's forward leaves to its backward, of two components next to each other: the sum over
+/// live j of P V_j, and Ubar = (1/n) sum over live j of V_j.
+struct alignas(16) LiveSums {
+  float values[2], means[2];
+};
+
 // ---- One entry. Inside a kernel scores and lse are in base 2: exp2 is an instruction.
 
 inline constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
@@ -234,7 +240,7 @@ struct BlockRows {
     all_see = seen_by_all(p, length, row0 + strip_row, strip);
     for (int x = 0; x < 2; ++x) {
       n[x] = p.visible_keys(length, row(x));
-      offset[x] = p.tau_of(head) / p.divisor(n[x], length);
+      offset[x] = n[x] ? p.tau_of(head) / p.divisor(n[x], length) : 0.f;
     }
   }
   __device__ int row(int x) const { return row0 + strip_row + lane.g + 8 * x; }
@@ -299,6 +305,10 @@ inline LazySizes tensor_sizes(const LazyAttention& a) {
 /// A tensor of 16-bit numbers, two by two.
 inline Global<std::uint32_t> pairs(void* numbers, std::int64_t count) {
   return view(static_cast<std::uint32_t*>(numbers), count / 2);
+}
+
+inline Global<LiveSums> live_sums(const LazyAttention& a, float* numbers) {
+  return view(reinterpret_cast<LiveSums*>(numbers), query_count(a) / 2);
 }
 
 /// Calls f<T, D>() for the call's number format and head dimension.

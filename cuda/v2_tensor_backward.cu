@@ -1,7 +1,11 @@
-// v2, backward: v1's three kernels on tensor cores. Since the forward left the mean of the live
-// values, Ubar_i = (1/n) sum over live j of V_j, delta needs no pass over the keys:
+// v2, backward: v1's three kernels on tensor cores. delta needs no pass over the keys, since the
+// forward left two sums over a row's live entries, Ubar_i = (1/n) sum of V_j and
+// X_i = sum of P_ij V_j = O_i - tau Ubar_i:
 //
-//   delta_i = sum_live P_ij dO_i.V_j = dO_i.O_i - tau dO_i.Ubar_i        dtau = sum_i dO_i.Ubar_i
+//   delta_i = sum_live P_ij dO_i.V_j = dO_i.X_i        dtau = sum_i dO_i.Ubar_i
+//
+// They are float. O as it is stored has lost half its digits, more than a row of few keys can
+// spare: there dS is a small difference of dA and delta.
 //
 // The key gradients are computed from S^T: keys are rows there, so that W^T and dS^T are, as they
 // lie in the registers, the left operands of dV += W^T dO and dK += dS^T Q.
@@ -16,7 +20,8 @@ template <class T>
 struct BackwardArguments {
   Problem<T> problem;
   LiveTiles live;
-  Global<const T> out, mean_live_value, dout;
+  Global<const T> dout;
+  Global<const LiveSums> live_sums;
   Global<const float> lse;
   Global<RowNumbers> numbers;    // [B, H, Tq]
   Global<float> dtau_rows;       // [B, H, Tq]
@@ -35,22 +40,23 @@ __global__ void __launch_bounds__(tensor_threads) v2_delta_kernel(BackwardArgume
   if (row >= p.queries) return;
   const std::int64_t first = p.query(b, row, head);
   const int length = p.length(b), n = p.visible_keys(length, row);
-  float with_out = 0, with_mean = 0;
-  for (int d = lane.lane; d < p.head_dim && n > 0; d += warp_size) {
-    const float gradient = to_float(a.dout[first + d]);
-    with_out = fma(gradient, to_float(a.out[first + d]), with_out);
-    with_mean = fma(gradient, to_float(a.mean_live_value[first + d]), with_mean);
+  float delta = 0, with_mean = 0;
+  for (int d = 2 * lane.lane; d < p.head_dim && n > 0; d += 2 * warp_size) {
+    const LiveSums sums = a.live_sums[(first + d) / 2];
+    for (int e = 0; e < 2; ++e) {
+      const float gradient = to_float(a.dout[first + d + e]);
+      delta = fma(gradient, sums.values[e], delta);
+      with_mean = fma(gradient, sums.means[e], with_mean);
+    }
   }
   for (int lanes = warp_size / 2; lanes > 0; lanes /= 2) {
-    with_out += shuffle_xor(with_out, lanes);
+    delta += shuffle_xor(delta, lanes);
     with_mean += shuffle_xor(with_mean, lanes);
   }
   if (lane.lane != 0) return;
   const std::int64_t at = p.row(b, head, row);
-  const float tau = p.tau_of(head);
   RowNumbers numbers{};
-  if (n > 0)
-    numbers = {shift_of(a.lse[at]), fma(-tau, with_mean, with_out), tau / p.divisor(n, length), n};
+  if (n > 0) numbers = {shift_of(a.lse[at]), delta, p.tau_of(head) / p.divisor(n, length), n};
   a.numbers[at] = numbers;
   a.dtau_rows[at] = with_mean;
 }
@@ -390,7 +396,7 @@ LazySizes v2_sizes(const LazyAttention& a) {
   LazySizes sizes = tensor_sizes(a);
   sizes.forward_workspace = sizes.live_tiles;
   sizes.backward_workspace = make_buffers(a, nullptr).bytes;
-  sizes.needs_mean_live_value = 1;
+  sizes.needs_live_sums = 1;
   return sizes;
 }
 
@@ -402,13 +408,11 @@ void v2_backward(const LazyAttention& attention, const LazyInputs& in, const Laz
   const auto stream = static_cast<Stream>(stream_);
   with_format(attention, [&]<class T, int D>() {
     const Problem<T> p = make_problem<T>(attention, in);
-    const auto tensor = [&](const void* x) { return view(static_cast<const T*>(x), queries); };
     const BackwardArguments<T> a{
         p,
         make_live_tiles(tensor_sizes(attention), p.skip_dead_tiles ? forward.live_tiles : nullptr),
-        tensor(forward.out),
-        tensor(forward.mean_live_value),
-        tensor(dout),
+        view(static_cast<const T*>(dout), queries),
+        live_sums(attention, forward.live_sums),
         view<const float>(forward.lse, row_count(attention)),
         buffers.numbers,
         buffers.dtau_rows,

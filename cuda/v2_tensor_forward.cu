@@ -12,7 +12,8 @@ struct ForwardArguments {
   Problem<T> problem;
   LiveTiles live;
   Global<float> lse;
-  Global<std::uint32_t> out, mean_live_value;  // two numbers each
+  Global<std::uint32_t> out;  // two numbers each
+  Global<LiveSums> live_sums;
 };
 
 // The shared memory of a block: its queries, and two stages of keys and values, so that one is
@@ -207,8 +208,14 @@ __global__ void __launch_bounds__(tensor_threads, 2) v2_forward_kernel(ForwardAr
     for (int i = 0; i < D / 8; ++i) {
       const std::int64_t pair = (row + 8 * i) / 2 + r.lane.t;
       a.out[pair] = pack<T>(out[i][2 * x], out[i][2 * x + 1]);
-      if constexpr (training)
-        a.mean_live_value[pair] = pack<T>(live_sum[i][2 * x] * mean, live_sum[i][2 * x + 1] * mean);
+      if constexpr (training) {
+        LiveSums sums;
+        for (int e = 0; e < 2; ++e) {
+          sums.means[e] = live_sum[i][2 * x + e] * mean;
+          sums.values[e] = fma(-r.offset[x], live_sum[i][2 * x + e], out[i][2 * x + e]);
+        }
+        a.live_sums[pair] = sums;
+      }
     }
   }
 }
@@ -223,7 +230,7 @@ struct WeightsArguments {
 
 // The weights of pass 2, written down: for tests and for `lazy attend --weights`.
 template <class T, int D>
-__global__ void __launch_bounds__(tensor_threads) v2_weights_kernel(WeightsArguments<T> a) {
+__global__ void __launch_bounds__(tensor_threads, 2) v2_weights_kernel(WeightsArguments<T> a) {
   constexpr int keys = Tiles<T, D>::keys;
   const Problem<T>& p = a.problem;
   const Tiles<T, D> t{SharedMemory()};
@@ -263,14 +270,13 @@ void v2_forward(const LazyAttention& a, const LazyInputs& in, const LazyOutputs&
     const Problem<T> p = make_problem<T>(a, in);
     const ForwardArguments<T> arguments{p, live, view(out.lse, row_count(a)),
                                         pairs(out.out, query_count(a)),
-                                        pairs(out.mean_live_value, query_count(a))};
+                                        live_sums(a, out.live_sums)};
     const Launch how{"v2_forward",
                      {live.row_tiles / block_warps, p.heads, p.batch},
                      tensor_threads,
                      Tiles<T, D>::bytes(),
                      static_cast<Stream>(stream)};
-    launch(how,
-           out.mean_live_value ? v2_forward_kernel<T, D, true> : v2_forward_kernel<T, D, false>,
+    launch(how, out.live_sums ? v2_forward_kernel<T, D, true> : v2_forward_kernel<T, D, false>,
            arguments);
   });
 }

@@ -134,9 +134,10 @@ inline KernelAnswer kernel_attention(const Problem<float>& p, const KernelRun& h
   std::vector<float> forward_space(k.sizes.forward_workspace / sizeof(float) + 1, nan);
   std::vector<float> backward_space(k.sizes.backward_workspace / sizeof(float) + 1, nan);
 
-  Formatted out_tensor(how.type, answer.out), mean(how.type, answer.out);
+  Formatted out_tensor(how.type, answer.out);
+  std::vector<float> live_sums(2 * answer.out.size(), nan);
   const LazyOutputs out{out_tensor.data(), answer.lse.data(),
-                        k.sizes.needs_mean_live_value ? mean.data() : nullptr,
+                        k.sizes.needs_live_sums ? live_sums.data() : nullptr,
                         k.live_tiles.empty() ? nullptr : k.live_tiles.data()};
   emulated::Machine machine{.seed = how.seed};
   must(lazy_attention_forward(&a, &in, &out, forward_space.data(), &machine));

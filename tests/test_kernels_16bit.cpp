@@ -34,6 +34,13 @@ void check_in_turn(const Rung& rung, const Recipe& recipe) {
 
 constexpr Index dims[] = {32, 64, 128};
 
+void check_in_every_way(const Rung& rung, const Recipe& recipe) {
+  for (const Index D : dims) {
+    check_recipe<BFloat16>(rung, LAZY_BFLOAT16, with_dim(recipe, D));
+    check_recipe<Float16>(rung, LAZY_FLOAT16, with_dim(recipe, D));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("a 16-bit rung errs no more than the plain program allows, on awkward shapes",
@@ -45,13 +52,18 @@ TEST_CASE("a 16-bit rung errs no more than the plain program allows, on awkward 
   });
 }
 
-TEST_CASE("a 16-bit rung on every awkward shape", "[.][full][kernels]") {
+// There dS is a small difference of dA and delta: half the digits of O are not enough for delta.
+TEST_CASE("a 16-bit rung errs no more than the plain program allows, on rows of one or two keys",
+          "[kernels]") {
   for_each_rung(LAZY_BFLOAT16, [](const Rung& rung) {
     for (const Recipe& recipe : awkward_recipes())
-      for (const Index D : dims) {
-        check_recipe<BFloat16>(rung, LAZY_BFLOAT16, with_dim(recipe, D));
-        check_recipe<Float16>(rung, LAZY_FLOAT16, with_dim(recipe, D));
-      }
+      if (recipe.shape.keys == 2) check_in_every_way(rung, recipe);
+  });
+}
+
+TEST_CASE("a 16-bit rung on every awkward shape", "[.][full][kernels]") {
+  for_each_rung(LAZY_BFLOAT16, [](const Rung& rung) {
+    for (const Recipe& recipe : awkward_recipes()) check_in_every_way(rung, recipe);
   });
 }
 

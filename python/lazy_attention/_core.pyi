@@ -14,7 +14,7 @@ class Kernels:
 
     forward_workspace: int
     backward_workspace: int
-    needs_mean_live_value: bool
+    needs_live_sums: bool
     live_tiles: int
     def __init__(
         self,

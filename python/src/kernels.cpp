@@ -47,21 +47,21 @@ struct Kernels {
   Kernels(const Kernels&) = delete;  // call.rung points into this->rung
 
   void forward(Tensor q, Tensor k, Tensor v, MaybeTensor bias, MaybeTensor tau, MaybeTensor lengths,
-               Tensor out, Tensor lse, Tensor mean_live_value, Tensor live_tiles, Tensor workspace,
+               Tensor out, Tensor lse, Tensor live_sums, Tensor live_tiles, Tensor workspace,
                std::uintptr_t stream) const {
     const LazyInputs in = inputs(q, k, v, bias, tau, lengths);
-    const LazyOutputs outputs = this->outputs(out, lse, mean_live_value, live_tiles);
+    const LazyOutputs outputs = this->outputs(out, lse, live_sums, live_tiles);
     nb::gil_scoped_release others_may_run;
     check(lazy_attention_forward(&call, &in, &outputs, workspace.data(),
                                  reinterpret_cast<void*>(stream)));
   }
 
   void backward(Tensor q, Tensor k, Tensor v, MaybeTensor bias, MaybeTensor tau,
-                MaybeTensor lengths, Tensor out, Tensor lse, Tensor mean_live_value,
-                Tensor live_tiles, Tensor dout, Tensor dq, Tensor dk, Tensor dv, MaybeTensor dbias,
-                MaybeTensor dtau, Tensor workspace, std::uintptr_t stream) const {
+                MaybeTensor lengths, Tensor out, Tensor lse, Tensor live_sums, Tensor live_tiles,
+                Tensor dout, Tensor dq, Tensor dk, Tensor dv, MaybeTensor dbias, MaybeTensor dtau,
+                Tensor workspace, std::uintptr_t stream) const {
     const LazyInputs in = inputs(q, k, v, bias, tau, lengths);
-    const LazyOutputs outputs = this->outputs(out, lse, mean_live_value, live_tiles);
+    const LazyOutputs outputs = this->outputs(out, lse, live_sums, live_tiles);
     const LazyGrads grads{dq.data(), dk.data(), dv.data(), pointer<float>(dbias),
                           pointer<float>(dtau)};
     nb::gil_scoped_release others_may_run;
@@ -79,10 +79,10 @@ struct Kernels {
             pointer<float>(tau),
             pointer<std::int64_t>(lengths)};
   }
-  LazyOutputs outputs(const Tensor& out, const Tensor& lse, const Tensor& mean_live_value,
+  LazyOutputs outputs(const Tensor& out, const Tensor& lse, const Tensor& live_sums,
                       const Tensor& live_tiles) const {
     return {out.data(), pointer<float>(lse),
-            sizes.needs_mean_live_value ? mean_live_value.data() : nullptr,
+            sizes.needs_live_sums ? pointer<float>(live_sums) : nullptr,
             sizes.live_tiles > 0 ? pointer<std::uint32_t>(live_tiles) : nullptr};
   }
 };
@@ -101,8 +101,7 @@ void bind_kernels(nb::module_& module) {
       .def_prop_ro("forward_workspace", [](const Kernels& k) { return k.sizes.forward_workspace; })
       .def_prop_ro("backward_workspace",
                    [](const Kernels& k) { return k.sizes.backward_workspace; })
-      .def_prop_ro("needs_mean_live_value",
-                   [](const Kernels& k) { return k.sizes.needs_mean_live_value != 0; })
+      .def_prop_ro("needs_live_sums", [](const Kernels& k) { return k.sizes.needs_live_sums != 0; })
       .def_prop_ro("live_tiles", [](const Kernels& k) { return k.sizes.live_tiles; })
       .def("forward", &Kernels::forward)
       .def("backward", &Kernels::backward);

@@ -24,7 +24,7 @@ def pointers(name, *fields):
 
 
 LazyInputs = pointers("LazyInputs", "q", "k", "v", "bias", "tau", "lengths")
-LazyOutputs = pointers("LazyOutputs", "out", "lse", "mean_live_value", "live_tiles")
+LazyOutputs = pointers("LazyOutputs", "out", "lse", "live_sums", "live_tiles")
 LazyGrads = pointers("LazyGrads", "dq", "dk", "dv", "dbias", "dtau")
 
 
@@ -32,7 +32,7 @@ class LazySizes(ctypes.Structure):
     _fields_ = [
         ("forward_workspace", c_size_t),
         ("backward_workspace", c_size_t),
-        ("needs_mean_live_value", c_int),
+        ("needs_live_sums", c_int),
         ("tile_rows", c_int64),
         ("tile_keys", c_int64),
         ("row_tiles", c_int64),
@@ -105,13 +105,13 @@ class Call:
             return torch.empty(max(n, 1), dtype=torch.uint8, device=q.device)
 
         self.out, self.lse = torch.full_like(q, torch.nan), torch.full((B, H, T), torch.nan, device=q.device)
-        needs_mean = training and self.sizes.needs_mean_live_value
-        self.mean_live_value = torch.full_like(q, torch.nan) if needs_mean else None
+        needs_sums = training and self.sizes.needs_live_sums
+        self.live_sums = torch.full((B, T, H, 2 * D), torch.nan, device=q.device) if needs_sums else None
         self.live_tiles = bytes_(self.sizes.live_tiles) if self.sizes.live_tiles else None
         self.spaces = bytes_(self.sizes.forward_workspace), bytes_(self.sizes.backward_workspace)
         self.grads = [torch.zeros_like(x) for x in self.tensors]
         self.inputs = LazyInputs(*map(address, (q, k, v, bias, tau)), None)
-        self.outputs = LazyOutputs(*map(address, (self.out, self.lse, self.mean_live_value, self.live_tiles)))
+        self.outputs = LazyOutputs(*map(address, (self.out, self.lse, self.live_sums, self.live_tiles)))
         self.gradients = LazyGrads(*map(address, self.grads))
 
     def stream(self):

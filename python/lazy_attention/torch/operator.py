@@ -80,15 +80,15 @@ def _workspace(size: int, q: Tensor) -> Tensor:
 def _empty_outputs(
     q: Tensor, k: Tensor, bias: Optional[Tensor], divisor: str, implementation: str, rung: str
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-    """out [B, Tq, H, D], lse [B, H, Tq], and what the backward of a kernel reads: mean live values, live tiles."""
-    B, Tq, H, _ = q.shape
+    """out [B, Tq, H, D], lse [B, H, Tq], and what the backward of a kernel reads: live sums [B, Tq, H, 2 D], live tiles."""
+    B, Tq, H, D = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     if implementation not in ("cuda", "emulated"):
         return out, q.new_empty((B, H, Tq)), q.new_empty(0), q.new_empty(0, dtype=torch.int32)
     sizes = _kernels(q, k, bias, divisor, implementation, rung)
-    mean = torch.empty(q.shape if sizes.needs_mean_live_value else (0,), dtype=q.dtype, device=q.device)
+    live_sums = torch.empty((B, Tq, H, 2 * D) if sizes.needs_live_sums else (0,), dtype=torch.float32, device=q.device)
     lse = torch.empty((B, H, Tq), dtype=torch.float32, device=q.device)
-    return out, lse, mean, torch.empty(sizes.live_tiles // 4, dtype=torch.int32, device=q.device)
+    return out, lse, live_sums, torch.empty(sizes.live_tiles // 4, dtype=torch.int32, device=q.device)
 
 
 @torch.library.custom_op("lazy_attention::forward", mutates_args=())
@@ -171,7 +171,7 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.set_materialize_grads(False)
 
 
-def _autograd(ctx, dout, dlse, dmean, dtiles):  # type: ignore[no-untyped-def]
+def _autograd(ctx, dout, dlse, dsums, dtiles):  # type: ignore[no-untyped-def]
     if dout is None:
         return (None,) * 11
     inputs, outputs = ctx.saved_tensors[:7], list(ctx.saved_tensors[7:])
