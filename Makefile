@@ -124,6 +124,11 @@ tsan: clang  ## the threaded tests under ThreadSanitizer (clang, libomp, Archer)
 	@TSAN_OPTIONS=ignore_noninstrumented_modules=1 OMP_TOOL_LIBRARIES="$(archer)" build/tsan/lazy_tests '[determinism]'
 fuzz: clang  ## feed each parser broken files for SECONDS
 	@tests/fuzz/run
+test-processes: ready ## one model trained by two processes (MPI), against one process
+	@bash apps/setup.sh mpi
+	@cmake -S . -B build $(if $(wildcard build/Makefile build/build.ninja),,$(native)) >&2
+	@$(call compile,build,two_processes)
+	@$(call run,build,processes)
 chaos: tool  ## kill -9 while saving, KILLS times
 	@tests/chaos/run $(KILLS)
 mutants: ready ## break the sources, one patch at a time: the tests must notice

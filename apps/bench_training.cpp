@@ -209,7 +209,7 @@ void bench_decoding(Bench& bench) {
     auto cache = model.make_cache(context);
     model.decode(tokens, cache);
     const auto last_token = [&] {
-      cache.length = context - 1;
+      cache.lengths = {context - 1};
       const Stopwatch watch;
       model.decode(std::vector<int>{2}, cache);
       return Times{.forward = 1e3 * watch.seconds()};

@@ -15,6 +15,8 @@ base     Catch2         header:catch2/catch.hpp,catch2/catch_all.hpp  catch2    
 base     CLI11          header:CLI/CLI.hpp                         libcli11-dev         cli11-devel      cli11
 base     nlohmann_json  header:nlohmann/json.hpp                   nlohmann-json3-dev   json-devel       nlohmann-json
 base     zlib           header:zlib.h                              zlib1g-dev           zlib-devel       zlib
+mpi      MPI            command:mpirun                             openmpi-bin          openmpi          open-mpi
+mpi      MPI headers    command:mpicxx                             libopenmpi-dev       openmpi-devel    open-mpi
 python   venv           python:ensurepip                           python3-venv         python3          python
 python   headers        python:headers                             python3-dev          python3-devel    python
 clang    clang          command:clang++                            clang                clang            llvm

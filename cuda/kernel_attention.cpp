@@ -25,10 +25,10 @@ class Array {
 
   void* data() const { return data_; }
   void upload(const void* host) {
-    if (bytes_ > 0) memory_.upload(data_, host, bytes_);
+    if (bytes_ > 0) memory_.upload(data_, host, bytes_, nullptr);
   }
   void download(void* host) const {
-    if (bytes_ > 0) memory_.download(host, data_, bytes_);
+    if (bytes_ > 0) memory_.download(host, data_, bytes_, nullptr);
   }
   std::size_t bytes() const { return bytes_; }
 

@@ -1,16 +1,81 @@
+// Which device's memory, and the emulated one: the host's.
+
 #include "cuda/memory.hpp"
 
+#include <cstring>
+#include <limits>
 #include <stdexcept>
 
+#include "cuda/recording.hpp"
+#include "cuda/simt/commands.hpp"
+
 namespace lazy {
+
+OutOfDeviceMemory::OutOfDeviceMemory(std::size_t asked, MemorySpace space)
+    : asked(asked),
+      space(space),
+      text_("out of GPU memory: " + std::to_string(asked) + " bytes asked for, " +
+            std::to_string(space.free) + " of " + std::to_string(space.total) +
+            " free; ask for something smaller, or end what else runs on the GPU (nvidia-smi)") {}
+
+namespace emulated {
 namespace {
 
-[[maybe_unused, noreturn]] void refuse_cuda() {
-  throw std::invalid_argument(
-      "lazy_attention: this build has no CUDA: it was made without nvcc; use the device emulated");
+constexpr std::align_val_t alignment{256};  // cudaMalloc's
+
+void* stream() {
+  return nullptr;
+}
+
+void* allocate(std::size_t bytes) {
+  refuse_while_recording("allocate");
+  return ::operator new(bytes, alignment);
+}
+
+void release(void* data) {
+  ::operator delete(data, alignment);
+}
+
+void upload(void* device, const void* host, std::size_t bytes, void*) {
+  refuse_while_recording("upload");
+  if (bytes > 0) std::memcpy(device, host, bytes);
+}
+
+void download(void* host, const void* device, std::size_t bytes, void*) {
+  refuse_while_recording("download");
+  if (bytes > 0) std::memcpy(host, device, bytes);
+}
+
+void copy(void* to, const void* from, std::size_t bytes, void*) {
+  if (bytes > 0) give([=] { std::memcpy(to, from, bytes); });
+}
+
+void zero(void* device, std::size_t bytes, void*) {
+  if (bytes > 0) give([=] { std::memset(device, 0, bytes); });
+}
+
+void wait(void*) {
+  refuse_while_recording("wait");
+}
+
+MemorySpace space() {
+  constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
+  return {all, all};
 }
 
 }  // namespace
+
+const DeviceMemory& memory() {
+  static constexpr DeviceMemory functions{stream, allocate, release, upload, download,
+                                          copy,   zero,     wait,    space};
+  return functions;
+}
+
+std::string device_name() {
+  return "emulated on the CPU";
+}
+
+}  // namespace emulated
 
 #if defined(LAZY_WITH_CUDA)
 const DeviceMemory& memory(LazyDevice device) {
@@ -20,12 +85,23 @@ std::string device_name(LazyDevice device) {
   return device == LAZY_CUDA ? cuda::device_name() : emulated::device_name();
 }
 #else
+namespace {
+
+void refuse_cuda(LazyDevice device) {
+  if (device == LAZY_CUDA)
+    throw std::invalid_argument(
+        "lazy_attention: this build has no CUDA: it was made without nvcc; use the device "
+        "emulated");
+}
+
+}  // namespace
+
 const DeviceMemory& memory(LazyDevice device) {
-  if (device == LAZY_CUDA) refuse_cuda();
+  refuse_cuda(device);
   return emulated::memory();
 }
 std::string device_name(LazyDevice device) {
-  if (device == LAZY_CUDA) refuse_cuda();
+  refuse_cuda(device);
   return emulated::device_name();
 }
 #endif

@@ -7,23 +7,32 @@
 namespace lazy::LAZY_TARGET {
 
 struct Sum {
-  __device__ float operator()(float a, float b) const { return a + b; }
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
 };
 struct Max {
   __device__ float operator()(float a, float b) const { return a > b ? a : b; }
 };
 
-/// `value` of all threads of the block combined; every thread gets the result. `scratch`: one
-/// float a warp.
-template <class Combine>
-__device__ float over_block(float value, int threads, Shared<float> scratch, Combine combine) {
+/// `value` of all lanes of the warp combined; every lane gets the result.
+template <class T, class Combine>
+__device__ T over_warp(T value, Combine combine) {
   for (int lanes = warp_size / 2; lanes > 0; lanes /= 2)
     value = combine(value, shuffle_xor(value, lanes));
+  return value;
+}
+
+/// The same of all threads of the block. `scratch`: one number a warp.
+template <class T, class Combine>
+__device__ T over_block(T value, int threads, Shared<T> scratch, Combine combine) {
+  value = over_warp(value, combine);
   barrier();  // the scratch may be in use
   if (thread_index() % warp_size == 0) scratch[thread_index() / warp_size] = value;
   barrier();
-  float result = scratch[0];
-  for (int warp = 1; warp < threads / warp_size; ++warp) result = combine(result, scratch[warp]);
+  T result = scratch[0];
+  for (int warp = 1; warp < threads / warp_size; ++warp) result = combine(result, T(scratch[warp]));
   return result;
 }
 

@@ -38,33 +38,35 @@ struct AttentionShape {
   Index window = 0;  // width W of the bias table; a key at distance >= W stays visible, with bias 0
 };
 
-template <class T>
+/// T is the type of what the model computes, S that of what it learns and of statistics; they
+/// differ on tensor cores.
+template <class T, class S = T>
 struct AttentionInputs {
   const T* q = nullptr;  // [B, Tq, H, D], already rotated where RoPE is used
   const T* k = nullptr;  // [B, Tk, Hkv, D]
   const T* v = nullptr;  // [B, Tk, Hkv, D]
-  const T* bias =
+  const S* bias =
       nullptr;  // [H, W], entry d is added to the score at distance d = i - j; null if W = 0
-  const T* tau = nullptr;          // [H], read by Normalizer::elastic only
-  const T* sink = nullptr;         // [H], read by Normalizer::sink only
+  const S* tau = nullptr;          // [H], read by Normalizer::elastic only
+  const S* sink = nullptr;         // [H], read by Normalizer::sink only
   const Index* lengths = nullptr;  // [B] valid keys of each sequence (right padding); null: all Tk
 };
 
-template <class T>
+template <class T, class S = T>
 struct AttentionOutputs {
   T* out = nullptr;  // [B, Tq, H, D]; rows without a key are zero
-  T* lse = nullptr;  // [B, H, Tq] natural log-sum-exp of the scores; -inf for rows without a key
+  S* lse = nullptr;  // [B, H, Tq] natural log-sum-exp of the scores; -inf for rows without a key
 };
 
 /// Gradients are added to: the caller zeroes them once a step. Shapes are those of their inputs.
-template <class T>
+template <class T, class S = T>
 struct AttentionGrads {
   T* dq = nullptr;
   T* dk = nullptr;
   T* dv = nullptr;
-  T* dbias = nullptr;
-  T* dtau = nullptr;
-  T* dsink = nullptr;
+  S* dbias = nullptr;
+  S* dtau = nullptr;
+  S* dsink = nullptr;
 };
 
 /// Number of valid keys of sequence `b`.

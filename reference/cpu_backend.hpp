@@ -1,7 +1,8 @@
 #pragma once
-// The backend that needs no GPU.
+// The backend that needs no GPU: its device is the host.
 
 #include <algorithm>
+#include <cmath>
 
 #include "reference/aligned.hpp"
 #include "reference/backend.hpp"
@@ -11,9 +12,13 @@ namespace lazy {
 
 struct CpuBackend {
   template <class T>
+  using Activation = T;
+  template <class T>
   using Buffer = AlignedVector<T>;
   template <class T>
   using Rope = RopeTable<T>;
+  struct AttentionMemory {};
+  struct Recording {};
 
   template <class T>
   static void resize(Buffer<T>& buffer, Index size) {
@@ -24,11 +29,6 @@ struct CpuBackend {
     std::fill_n(x, size, T(0));
   }
   template <class T>
-  static void add(T* sum, const T* a, const T* b, Index size) {
-#pragma omp parallel for simd schedule(static)
-    for (Index i = 0; i < size; ++i) sum[i] = a[i] + b[i];
-  }
-  template <class T>
   static void upload(T* device, const T* host, Index size) {
     std::copy_n(host, size, device);
   }
@@ -36,35 +36,36 @@ struct CpuBackend {
   static void download(T* host, const T* device, Index size) {
     std::copy_n(device, size, host);
   }
+  template <class T>
+  static void round(T* to, const T* from, Index size) {
+    std::copy_n(from, size, to);
+  }
 
   template <class T>
   static Rope<T> make_rope(Index positions, Index head_dim, double base) {
     return make_rope_table<T>(positions, head_dim, base);
   }
   template <class T>
-  static void rope_forward(T* x, const Rope<T>& table, Index sequences, Index length, Index heads,
-                           Index first) {
-#pragma omp parallel for schedule(static)
-    for (Index b = 0; b < sequences; ++b)
-      lazy::rope_forward(x + b * length * heads * table.head_dim, table, length, heads, first);
+  static void split_heads(T* q, T* k, T* v, const T* qkv, const HeadSplit& split,
+                          const Rope<T>* rope, const Index* past) {
+    lazy::split_heads(q, k, v, qkv, split, rope, past);
   }
   template <class T>
-  static void rope_backward(T* dx, const Rope<T>& table, Index sequences, Index length, Index heads,
-                            Index first) {
-#pragma omp parallel for schedule(static)
-    for (Index b = 0; b < sequences; ++b)
-      lazy::rope_backward(dx + b * length * heads * table.head_dim, table, length, heads, first);
+  static void join_heads(T* dqkv, T* dq, T* dk, const T* dv, const HeadSplit& split,
+                         const Rope<T>* rope) {
+    lazy::join_heads(dqkv, dq, dk, dv, split, rope);
   }
 
   template <class T>
   static void attention_forward(const AttentionShape& shape, const AttentionRule& rule,
-                                const AttentionInputs<T>& in, const AttentionOutputs<T>& out) {
+                                const AttentionInputs<T>& in, const AttentionOutputs<T>& out,
+                                AttentionMemory* = nullptr) {
     tiled::attention_forward(shape, rule, in, out);
   }
   template <class T>
   static void attention_backward(const AttentionShape& shape, const AttentionRule& rule,
                                  const AttentionInputs<T>& in, const AttentionOutputs<T>& forward,
-                                 const T* dout, const AttentionGrads<T>& grads) {
+                                 AttentionMemory*, const T* dout, const AttentionGrads<T>& grads) {
     tiled::attention_backward(shape, rule, in, forward, dout, grads);
   }
   template <class T>
@@ -77,17 +78,24 @@ struct CpuBackend {
   static constexpr auto embedding_forward = [](auto... arguments) {
     lazy::embedding_forward(arguments...);
   };
-  static constexpr auto embedding_backward = [](auto... arguments) {
-    lazy::embedding_backward(arguments...);
-  };
+  template <class T>
+  static void embedding_backward(T* dtable, const T* dout, const int* tokens, const int*, Index N,
+                                 Index C, Index) {
+    lazy::embedding_backward(dtable, dout, tokens, N, C);
+  }
   static constexpr auto rmsnorm_forward = [](auto... arguments) {
     lazy::rmsnorm_forward(arguments...);
   };
-  static constexpr auto rmsnorm_backward = [](auto... arguments) {
-    lazy::rmsnorm_backward(arguments...);
-  };
+  template <class T>
+  static void rmsnorm_backward(T* dx, T*, T* dweight, const T* dout, const T* x, const T* weight,
+                               const T* rstd, Index N, Index C) {
+    lazy::rmsnorm_backward(dx, dweight, dout, x, weight, rstd, N, C);
+  }
   static constexpr auto linear_forward = [](auto... arguments) {
     lazy::linear_forward(arguments...);
+  };
+  static constexpr auto linear_add_forward = [](auto... arguments) {
+    lazy::linear_add_forward(arguments...);
   };
   static constexpr auto linear_backward = [](auto... arguments) {
     lazy::linear_backward(arguments...);
@@ -98,16 +106,47 @@ struct CpuBackend {
   static constexpr auto swiglu_backward = [](auto... arguments) {
     lazy::swiglu_backward(arguments...);
   };
-  static constexpr auto cross_entropy_forward = [](auto... arguments) {
-    lazy::cross_entropy_forward(arguments...);
-  };
-  static constexpr auto cross_entropy_backward = [](auto... arguments) {
-    lazy::cross_entropy_backward(arguments...);
-  };
-  static constexpr auto squared_norm = [](auto... arguments) {
-    return lazy::squared_norm(arguments...);
-  };
-  static constexpr auto adamw_step = [](auto... arguments) { lazy::adamw_step(arguments...); };
+  template <class T>
+  static void cross_entropy(T* losses, T* dlogits, const T* logits, const int* targets, Index N,
+                            Index V, const StepInputs* inputs) {
+    lazy::cross_entropy(losses, dlogits, logits, targets, N, V, inputs->loss_scale);
+  }
+
+  template <class T>
+  static void measure_step(StepOutputs* outputs, const T* losses, Index N, const T* gradients,
+                           Index size, const StepInputs* inputs) {
+    outputs->loss_sum = 0;
+    for (Index n = 0; n < N; ++n) outputs->loss_sum += double(losses[n]);
+    outputs->squared_norm = squared_norm(gradients, size);
+    if (outputs->failed_step == 0 &&
+        !(std::isfinite(outputs->loss_sum) && std::isfinite(outputs->squared_norm)))
+      outputs->failed_step = inputs->step;
+  }
+  template <class T>
+  static void adamw_step(T* parameters, T*, T* first_moment, T* second_moment, const T* gradients,
+                         const UpdatePiece* pieces, Index count, const UpdateRule& rule,
+                         const StepInputs* inputs, const StepOutputs* outputs) {
+    if (outputs->failed_step != 0) return;
+    const double norm = std::sqrt(outputs->squared_norm);
+    const double scale = norm > rule.clip ? rule.clip / norm : 1;
+#pragma omp parallel for schedule(static)
+    for (Index i = 0; i < count; ++i) {
+      const auto [at, size, decay] = pieces[i];
+      lazy::adamw_step(parameters + at, first_moment + at, second_moment + at, gradients + at, size,
+                       {.learning_rate = inputs->learning_rate,
+                        .beta1 = rule.beta1,
+                        .beta2 = rule.beta2,
+                        .epsilon = rule.epsilon,
+                        .weight_decay = decay ? rule.weight_decay : 0,
+                        .gradient_scale = scale},
+                       inputs->step);
+    }
+  }
+
+  template <class F>
+  static void run(Recording&, Index, F&& enqueue) {
+    enqueue();
+  }
 };
 
 static_assert(Backend<CpuBackend, float> && Backend<CpuBackend, double>);

@@ -119,50 +119,53 @@ void rmsnorm_backward(T* dx, T* dweight, const T* dout, const T* x, const T* wei
 }
 
 template <class T>
-void swiglu_forward(T* out, const T* gate, const T* up, Index size) {
-  in_chunks(size, chunk_size, [=](Index begin, Index end) {
-    in_vectors<T>(begin, end, [=](Index i, Index count) {
-      const Vector<T> g = load_first(gate + i, count), u = load_first(up + i, count);
-      store_first(out + i, g * sigmoid<T>(g) * u, count);
-    });
-  });
-}
-
-template <class T>
-void swiglu_backward(T* dgate, T* dup, const T* dout, const T* gate, const T* up, Index size) {
-  in_chunks(size, chunk_size, [=](Index begin, Index end) {
-    in_vectors<T>(begin, end, [=](Index i, Index count) {
-      const Vector<T> g = load_first(gate + i, count), u = load_first(up + i, count);
-      const Vector<T> d = load_first(dout + i, count), s = sigmoid<T>(g);
-      store_first(dgate + i, load_first(dgate + i, count) + d * u * s * (1 + g * (1 - s)), count);
-      store_first(dup + i, load_first(dup + i, count) + d * g * s, count);
-    });
-  });
-}
-
-template <class T>
-void cross_entropy_forward(T* losses, const T* logits, const int* targets, Index N, Index V) {
-  for (Index n = 0; n < N; ++n)
-    if (targets[n] >= 0) check_index("target", targets[n], n, V);
+void swiglu_forward(T* out, const T* gate_up, Index N, Index F) {
   in_chunks(N, chunk_rows, [=](Index begin, Index end) {
     for (Index n = begin; n < end; ++n) {
-      const T* z = logits + n * V;
-      losses[n] = targets[n] < 0 ? T(0) : log_sum_exp(z, V) - z[targets[n]];
+      const T *gate = gate_up + n * 2 * F, *up = gate + F;
+      in_vectors<T>(0, F, [=](Index i, Index count) {
+        const Vector<T> g = load_first(gate + i, count), u = load_first(up + i, count);
+        store_first(out + n * F + i, g * sigmoid<T>(g) * u, count);
+      });
     }
   });
 }
 
 template <class T>
-void cross_entropy_backward(T* dlogits, const T* logits, const int* targets, Index N, Index V,
-                            double scale) {
+void swiglu_backward(T* dgate_up, const T* dout, const T* gate_up, Index N, Index F) {
   in_chunks(N, chunk_rows, [=](Index begin, Index end) {
     for (Index n = begin; n < end; ++n) {
-      if (targets[n] < 0) continue;
-      const T *z = logits + n * V, lse = log_sum_exp(z, V);
+      const T *gate = gate_up + n * 2 * F, *up = gate + F;
+      T *dgate = dgate_up + n * 2 * F, *dup = dgate + F;
+      in_vectors<T>(0, F, [=](Index i, Index count) {
+        const Vector<T> g = load_first(gate + i, count), u = load_first(up + i, count);
+        const Vector<T> d = load_first(dout + n * F + i, count), s = sigmoid<T>(g);
+        store_first(dgate + i, d * u * s * (1 + g * (1 - s)), count);
+        store_first(dup + i, d * g * s, count);
+      });
+    }
+  });
+}
+
+template <class T>
+void cross_entropy(T* losses, T* dlogits, const T* logits, const int* targets, Index N, Index V,
+                   double scale) {
+  for (Index n = 0; n < N; ++n)
+    if (targets[n] >= 0) check_index("target", targets[n], n, V);
+  in_chunks(N, chunk_rows, [=](Index begin, Index end) {
+    for (Index n = begin; n < end; ++n) {
+      const bool counts = targets[n] >= 0;
+      const T* z = logits + n * V;
+      const T lse = counts ? log_sum_exp(z, V) : T(0);
+      losses[n] = counts ? lse - z[targets[n]] : T(0);
+      if (!dlogits) continue;
       T* dz = dlogits + n * V;
+      if (!counts) {
+        std::fill_n(dz, V, T(0));
+        continue;
+      }
       in_vectors<T>(0, V, [=](Index v, Index count) {
-        const Vector<T> p = simd::exp<T>(load_first(z + v, count) - lse);
-        store_first(dz + v, load_first(dz + v, count) + T(scale) * p, count);
+        store_first(dz + v, T(scale) * simd::exp<T>(load_first(z + v, count) - lse), count);
       });
       dz[targets[n]] -= T(scale);
     }
@@ -201,10 +204,9 @@ void adamw_step(T* w, T* m, T* v, const T* gradient, Index size, const AdamW& o,
   template void embedding_backward(T*, const T*, const int*, Index, Index);                     \
   template void rmsnorm_forward(T*, T*, const T*, const T*, Index, Index, double);              \
   template void rmsnorm_backward(T*, T*, const T*, const T*, const T*, const T*, Index, Index); \
-  template void swiglu_forward(T*, const T*, const T*, Index);                                  \
-  template void swiglu_backward(T*, T*, const T*, const T*, const T*, Index);                   \
-  template void cross_entropy_forward(T*, const T*, const int*, Index, Index);                  \
-  template void cross_entropy_backward(T*, const T*, const int*, Index, Index, double);         \
+  template void swiglu_forward(T*, const T*, Index, Index);                                     \
+  template void swiglu_backward(T*, const T*, const T*, Index, Index);                          \
+  template void cross_entropy(T*, T*, const T*, const int*, Index, Index, double);              \
   template double squared_norm(const T*, Index);                                                \
   template void adamw_step(T*, T*, T*, const T*, Index, const AdamW&, Index);
 

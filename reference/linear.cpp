@@ -114,7 +114,8 @@ void multiply(const T* a, const T* b, Index b_row, Index b_column, T* c, Index N
 // A few rows, as in decoding: packing the weights would take longer than to multiply. Each entry is
 // one dot product of two rows.
 template <class T>
-void multiply_few_rows(T* out, const T* x, const T* weight, Index N, Index In, Index Out) {
+void multiply_few_rows(T* out, const T* base, const T* x, const T* weight, Index N, Index In,
+                       Index Out) {
 #pragma omp parallel for schedule(static) if (In * Out >= 1 << 15)
   for (Index o = 0; o < Out; ++o)
     for (Index n = 0; n < N; ++n) {
@@ -122,20 +123,32 @@ void multiply_few_rows(T* out, const T* x, const T* weight, Index N, Index In, I
       for (Index i = 0; i < In; i += lanes<T>)
         sum[i / lanes<T> % 4] += simd::load_first(x + n * In + i, In - i) *
                                  simd::load_first(weight + o * In + i, In - i);
-      out[n * Out + o] = simd::sum<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+      out[n * Out + o] =
+          (base ? base[n * Out + o] : T(0)) + simd::sum<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
     }
 }
 
 template <class T>
 void linear_forward(T* out, const T* x, const T* weight, Index N, Index In, Index Out) {
-  if (N <= few_rows) return multiply_few_rows(out, x, weight, N, In, Out);
+  if (N <= few_rows) return multiply_few_rows<T>(out, nullptr, x, weight, N, In, Out);
   multiply<false>(x, weight, 1, In, out, N, In, Out);
+}
+
+template <class T>
+void linear_add_forward(T* out, const T* base, const T* x, const T* weight, Index N, Index In,
+                        Index Out) {
+  if (N <= few_rows) return multiply_few_rows(out, base, x, weight, N, In, Out);
+  if (out != base) {
+#pragma omp parallel for simd schedule(static)
+    for (Index i = 0; i < N * Out; ++i) out[i] = base[i];
+  }
+  multiply<true>(x, weight, 1, In, out, N, In, Out);
 }
 
 template <class T>
 void linear_backward(T* dx, T* dweight, const T* dout, const T* x, const T* weight, Index N,
                      Index In, Index Out) {
-  multiply<true>(dout, weight, In, 1, dx, N, Out, In);
+  multiply<false>(dout, weight, In, 1, dx, N, Out, In);
 
   // dweight [Out, In] += dout^T x, block by block, a chunk of tokens at a time.
   const Index row_blocks = divide_up(Out, weight_rows),
@@ -167,6 +180,10 @@ void linear_backward(T* dx, T* dweight, const T* dout, const T* x, const T* weig
 
 template void linear_forward(float*, const float*, const float*, Index, Index, Index);
 template void linear_forward(double*, const double*, const double*, Index, Index, Index);
+template void linear_add_forward(float*, const float*, const float*, const float*, Index, Index,
+                                 Index);
+template void linear_add_forward(double*, const double*, const double*, const double*, Index, Index,
+                                 Index);
 template void linear_backward(float*, float*, const float*, const float*, const float*, Index,
                               Index, Index);
 template void linear_backward(double*, double*, const double*, const double*, const double*, Index,

@@ -31,4 +31,23 @@ void rope_forward(T* x, const RopeTable<T>& table, Index rows, Index heads, Inde
 template <class T>
 void rope_backward(T* dx, const RopeTable<T>& table, Index rows, Index heads, Index first_position);
 
+/// How the heads of one projection lie in memory.
+struct HeadSplit {
+  Index sequences, length, heads, kv_heads, head_dim;
+  Index capacity;  // keys a sequence has room for
+};
+
+/// From the joint projection qkv [N, (H + 2 Hkv) D], a row's heads of q before those of k and of v,
+/// to q [B, T, H, D] and to rows past[b] + t of k and v [B, capacity, Hkv, D]; q and k are rotated.
+/// Row t of sequence b stands at position past[b] + t. `past` [B] null: 0; negative: nothing of
+/// that sequence is written. `rope` null: no rotation. Throws as rope_forward.
+template <class T>
+void split_heads(T* q, T* k, T* v, const T* qkv, const HeadSplit& split, const RopeTable<T>* rope,
+                 const Index* past);
+
+/// The transpose, for past 0 and capacity T: dqkv is assigned; dq and dk are turned back in place.
+template <class T>
+void join_heads(T* dqkv, T* dq, T* dk, const T* dv, const HeadSplit& split,
+                const RopeTable<T>* rope);
+
 }  // namespace lazy

@@ -1,6 +1,7 @@
 #pragma once
 // One training step: loss, gradient, clipping, AdamW under a warm-up and cosine schedule.
 
+#include "reference/communicator.hpp"
 #include "reference/transformer.hpp"
 
 namespace lazy {
@@ -20,11 +21,21 @@ class Trainer {
  public:
   using Buffer = typename B::template Buffer<T>;
 
-  Trainer(Transformer<B, T>& model, const TrainingConfig& config);
+  /// With `processes`, every process has the same model and is given the same batches, and computes
+  /// its share of each; it must outlive the trainer.
+  Trainer(Transformer<B, T>& model, const TrainingConfig& config,
+          Communicator* processes = nullptr);
 
   /// One update. Throws std::runtime_error naming step, layer and tensor at the first value that is
   /// not finite; the parameters and moments are then still those before the step.
-  StepResult step(const Batch& batch);
+  StepResult step(const Batch& batch) {
+    start(batch);
+    return finish();
+  }
+  /// The same in two halves, of which only the second waits for the device. After several starts
+  /// `finish` returns the last one's result; a step that fails keeps those after it from updating.
+  void start(const Batch& batch);
+  StepResult finish();
 
   Index steps_done() const { return steps_done_; }
   Buffer& first_moment() { return first_moment_; }
@@ -35,8 +46,13 @@ class Trainer {
  private:
   Transformer<B, T>& model_;
   TrainingConfig config_;
+  Communicator* processes_;
   Buffer first_moment_, second_moment_;
-  Index steps_done_ = 0;
+  Index steps_done_ = 0, targets_ = 1;
+  typename B::template Buffer<UpdatePiece> pieces_;
+  typename B::template Buffer<StepInputs> inputs_;
+  typename B::template Buffer<StepOutputs> outputs_;
+  typename B::Recording recording_;
 };
 
 }  // namespace lazy

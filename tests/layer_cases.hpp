@@ -27,12 +27,14 @@ Values<T> poisoned(Index size) {
   return Values<T>(size, T(not_a_number));
 }
 
-/// Each layer: the sizes of the tensors it has gradients for, the layer itself, and the plain loop.
+/// Each layer: the sizes of the tensors it has gradients for, whether each gradient is added to (or
+/// assigned), the layer itself, and the plain loop.
 
 struct Embedding {
   std::vector<int> tokens;
   Index C, V;
   std::vector<Index> sizes() const { return {V * C}; }
+  static bool adds(std::size_t) { return true; }
 
   template <class T>
   Values<T> forward(const Tensors<T>& in) const {
@@ -58,6 +60,7 @@ struct RmsNorm {
   Index N, C;
   double epsilon = 1e-6;
   std::vector<Index> sizes() const { return {N * C, C}; }
+  static bool adds(std::size_t) { return true; }
 
   template <class T>
   Values<T> forward(const Tensors<T>& in) const {
@@ -87,6 +90,7 @@ struct RmsNorm {
 struct Linear {
   Index N, In, Out;
   std::vector<Index> sizes() const { return {N * In, Out * In}; }
+  static bool adds(std::size_t k) { return k == 1; }
 
   template <class T>
   Values<T> forward(const Tensors<T>& in) const {
@@ -111,28 +115,40 @@ struct Linear {
 };
 
 struct SwiGlu {
-  Index size;
-  std::vector<Index> sizes() const { return {size, size}; }
+  Index N, F;
+  std::vector<Index> sizes() const { return {N * 2 * F}; }
+  static bool adds(std::size_t) { return false; }
 
   template <class T>
   Values<T> forward(const Tensors<T>& in) const {
-    Values<T> out = poisoned<T>(size);
-    swiglu_forward(out.data(), in[0].data(), in[1].data(), size);
+    Values<T> out = poisoned<T>(N * F);
+    swiglu_forward(out.data(), in[0].data(), N, F);
     return out;
   }
   template <class T>
   void backward(Tensors<T>& d, const Tensors<T>& in, const Values<T>& dout) const {
-    swiglu_backward(d[0].data(), d[1].data(), dout.data(), in[0].data(), in[1].data(), size);
+    swiglu_backward(d[0].data(), dout.data(), in[0].data(), N, F);
+  }
+  /// Columns first .. first + F - 1 of every row.
+  template <class T>
+  Values<T> half(const Values<T>& gate_up, Index first) const {
+    Values<T> columns;
+    for (Index n = 0; n < N; ++n)
+      for (Index f = 0; f < F; ++f) columns.push_back(gate_up[n * 2 * F + first + f]);
+    return columns;
   }
   template <class T>
   Values<T> plain(const Tensors<T>& in) const {
-    return scalar_swiglu(in[0], in[1]);
+    return scalar_swiglu(half(in[0], 0), half(in[0], F));
   }
   template <class T>
   Tensors<T> plain_backward(const Tensors<T>& in, const Values<T>& dout) const {
-    Tensors<T> d(2);
-    scalar_swiglu_backward(d[0], d[1], dout, in[0], in[1]);
-    return d;
+    Values<T> dgate, dup, joint;
+    scalar_swiglu_backward(dgate, dup, dout, half(in[0], 0), half(in[0], F));
+    for (Index n = 0; n < N; ++n)
+      for (const Values<T>* d : {&dgate, &dup})
+        joint.insert(joint.end(), d->begin() + n * F, d->begin() + (n + 1) * F);
+    return {joint};
   }
 };
 
@@ -142,17 +158,20 @@ struct CrossEntropy {
   Index V;
   double scale = 0.25;
   std::vector<Index> sizes() const { return {Index(targets.size()) * V}; }
+  static bool adds(std::size_t) { return false; }
 
   template <class T>
   Values<T> forward(const Tensors<T>& in) const {
     Values<T> losses = poisoned<T>(Index(targets.size()));
-    cross_entropy_forward(losses.data(), in[0].data(), targets.data(), Index(targets.size()), V);
+    cross_entropy<T>(losses.data(), nullptr, in[0].data(), targets.data(), Index(targets.size()), V,
+                     scale);
     return losses;
   }
   template <class T>
   void backward(Tensors<T>& d, const Tensors<T>& in, const Values<T>&) const {
-    cross_entropy_backward(d[0].data(), in[0].data(), targets.data(), Index(targets.size()), V,
-                           scale);
+    Values<T> losses = poisoned<T>(Index(targets.size()));
+    cross_entropy(losses.data(), d[0].data(), in[0].data(), targets.data(), Index(targets.size()),
+                  V, scale);
   }
   template <class T>
   Values<T> plain(const Tensors<T>& in) const {

@@ -32,11 +32,11 @@ TEST_CASE("decoding in pieces of any size equals one pass, also beyond the conte
       CAPTURE(pieces);
       auto cache = model.make_cache(length);
       for (const Index piece : pieces) {
-        const auto logits = model.decode(std::span(tokens).subspan(cache.length, piece), cache);
-        const auto row = logits_row(expected, cache.length - 1, c.vocabulary);
+        const auto logits = model.decode(std::span(tokens).subspan(cache.lengths[0], piece), cache);
+        const auto row = logits_row(expected, cache.lengths[0] - 1, c.vocabulary);
         CHECK(within(compare(logits, row), float64_budget));
       }
-      CHECK(cache.length == length);
+      CHECK(cache.lengths[0] == length);
     }
   });
 }
@@ -55,6 +55,36 @@ TEST_CASE("caches of one model do not disturb each other", "[decoding]") {
   auto fresh_a = model.make_cache(5), fresh_b = model.make_cache(9);
   CHECK(within(compare(last_a, model.decode(a, fresh_a)), float64_budget));
   CHECK(within(compare(last_b, model.decode(b, fresh_b)), float64_budget));
+}
+
+TEST_CASE("sequences of different lengths decode side by side as each does alone", "[decoding]") {
+  for_every_kind([](const TransformerConfig& c) {
+    CAPTURE(name_of(c.rule.normalizer), name_of(c.position));
+    Model<double> model = lively_model(c);
+    const Index capacity = 11;
+    auto together = model.make_cache(capacity, 3);
+    std::vector<KeyValueCache<CpuBackend, double>> alone;
+    for (Index b = 0; b < 3; ++b) {
+      alone.push_back(model.make_cache(capacity));
+      const auto prompt = random_batch(1, 2 + 3 * b, c.vocabulary, b + 1).tokens;
+      CHECK(within(compare(model.decode(prompt, together, b), model.decode(prompt, alone[b])),
+                   float64_budget));
+    }
+    for (int step = 0; step < 6; ++step) {
+      std::vector<int> tokens = random_batch(1, 3, c.vocabulary, 10 + step).tokens;
+      if (step == 2) tokens[1] = -1;  // rests
+      if (step == 3) tokens[2] = -1;  // is full: rests for good
+      if (step > 3) tokens[2] = step == 4 ? -1 : 0;
+      if (step == 5) together.lengths[2] = alone[2].lengths[0] = 0;  // starts anew
+      const auto logits = model.decode_each(tokens, together);
+      for (Index b = 0; b < 3; ++b)
+        if (tokens[b] >= 0)
+          CHECK(within(compare(logits_row(logits, b, c.vocabulary),
+                               model.decode(std::span(tokens).subspan(b, 1), alone[b])),
+                       float64_budget));
+    }
+    CHECK(together.lengths == std::vector<Index>{8, 10, 1});
+  });
 }
 
 TEST_CASE("decoding is the same bytes on any number of threads", "[decoding][determinism]") {
@@ -81,14 +111,18 @@ TEST_CASE("decoding refuses what it cannot do and leaves the cache as it was", "
   CHECK_THROWS_AS(model.decode(wrong, cache), std::out_of_range);
   CHECK_THROWS_AS(model.decode(negative, cache), std::out_of_range);
   CHECK(mentions(refusal([&] { model.decode(negative, cache); }), "token -1"));
-  CHECK(cache.length == 0);
+  CHECK(cache.lengths[0] == 0);
 
   model.decode(std::span(tokens).first(3), cache);
   CHECK_THROWS_AS(model.decode(std::span(tokens).last(1), cache), std::length_error);
-  CHECK(cache.length == 3);
+  CHECK(cache.lengths[0] == 3);
   CHECK_THROWS_AS(model.make_cache(-1), std::invalid_argument);
+  CHECK_THROWS_AS(model.make_cache(1, 0), std::invalid_argument);
+  CHECK_THROWS_AS(model.decode(wrong, cache, 1), std::invalid_argument);
+  CHECK(mentions(refusal([&] { model.decode_each(tokens, cache); }), "4 tokens for a cache of 1"));
   KeyValueCache<CpuBackend, float> foreign;
   foreign.capacity = 3;
+  foreign.lengths = {0};
   CHECK_THROWS_AS(model.decode(std::span(tokens).first(1), foreign), std::invalid_argument);
 }
 

@@ -11,24 +11,24 @@ using namespace lazy::test;
 
 namespace {
 
-using Floats = EmulatedBackend::Buffer<float>;
+using DeviceFloats = EmulatedBackend::Buffer<float>;
 
-Floats on_device(const std::vector<float>& host) {
-  Floats buffer;
+DeviceFloats on_device(const std::vector<float>& host) {
+  DeviceFloats buffer;
   EmulatedBackend::resize(buffer, Index(host.size()));
   EmulatedBackend::upload(buffer.data(), host.data(), Index(host.size()));
   return buffer;
 }
 
-std::vector<float> on_host(const Floats& buffer) {
+std::vector<float> on_host(const DeviceFloats& buffer) {
   std::vector<float> host(buffer.size());
   EmulatedBackend::download(host.data(), buffer.data(), Index(host.size()));
   return host;
 }
 
 Answer<float> backend_attention(const Problem<float>& p) {
-  const Floats q = on_device(p.q), k = on_device(p.k), v = on_device(p.v);
-  const Floats bias = on_device(p.bias), tau = on_device(p.tau), dout = on_device(p.dout);
+  const DeviceFloats q = on_device(p.q), k = on_device(p.k), v = on_device(p.v);
+  const DeviceFloats bias = on_device(p.bias), tau = on_device(p.tau), dout = on_device(p.dout);
   EmulatedBackend::Buffer<Index> lengths;
   EmulatedBackend::resize(lengths, Index(p.lengths.size()));
   EmulatedBackend::upload(lengths.data(), p.lengths.data(), Index(p.lengths.size()));
@@ -39,23 +39,24 @@ Answer<float> backend_attention(const Problem<float>& p) {
                                   .tau = tau.data(),
                                   .lengths = lengths.data()};
   Answer<float> a = blank_answer(p);
-  Floats out = on_device(a.out), lse = on_device(a.lse), weights = on_device(a.weights);
-  Floats dq = on_device(a.dq), dk = on_device(a.dk), dv = on_device(a.dv);
-  Floats dbias = on_device(a.dbias), dtau = on_device(a.dtau);
+  DeviceFloats out = on_device(a.out), lse = on_device(a.lse);
+  DeviceFloats dq = on_device(a.dq), dk = on_device(a.dk), dv = on_device(a.dv);
+  DeviceFloats dbias = on_device(a.dbias), dtau = on_device(a.dtau);
   const AttentionOutputs<float> outputs{out.data(), lse.data()};
+  EmulatedBackend::AttentionMemory memory;
   EmulatedBackend::reserve(p.shape);
-  EmulatedBackend::attention_forward(p.shape, p.rule, in, outputs);
+  EmulatedBackend::attention_forward(p.shape, p.rule, in, outputs, &memory);
   for (Index b = 0; b < p.shape.batch; ++b)
     for (Index h = 0; h < p.shape.heads; ++h)
       EmulatedBackend::attention_weights(p.shape, p.rule, in, outputs, b, h, 0, p.shape.queries,
-                                         weights.data() + weight_offset(p.shape, b, h, 0));
-  EmulatedBackend::attention_backward(p.shape, p.rule, in, outputs, dout.data(),
+                                         a.weights.data() + weight_offset(p.shape, b, h, 0));
+  EmulatedBackend::attention_backward(p.shape, p.rule, in, outputs, &memory, dout.data(),
                                       {.dq = dq.data(),
                                        .dk = dk.data(),
                                        .dv = dv.data(),
                                        .dbias = dbias.data(),
                                        .dtau = dtau.data()});
-  a.out = on_host(out), a.lse = on_host(lse), a.weights = on_host(weights);
+  a.out = on_host(out), a.lse = on_host(lse);
   a.dq = on_host(dq), a.dk = on_host(dk), a.dv = on_host(dv);
   a.dbias = on_host(dbias), a.dtau = on_host(dtau);
   return a;
@@ -74,15 +75,16 @@ TEST_CASE("the kernels' backend refuses what kernels do not compute", "[kernels]
   const auto p = make_problem<float>({{1, 4, 4, 1, 1, 8, 0}, {Normalizer::entmax15}});
   Answer<float> a = blank_answer(p);
   CHECK(mentions(refusal<std::invalid_argument>([&] {
-                   EmulatedBackend::attention_forward(p.shape, p.rule, p.inputs(), a.outputs());
+                   EmulatedBackend::attention_forward(p.shape, p.rule, p.inputs(), a.outputs(),
+                                                      nullptr);
                  }),
                  "elastic and softmax only"));
 }
 
 TEST_CASE("a buffer of the device moves and does not copy", "[kernels]") {
-  Floats a = on_device({1, 2, 3});
+  DeviceFloats a = on_device({1, 2, 3});
   const float* where = a.data();
-  Floats b = std::move(a);
+  DeviceFloats b = std::move(a);
   CHECK(b.data() == where);
   CHECK(a.data() == nullptr);
   b = on_device({4});

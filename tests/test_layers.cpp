@@ -34,7 +34,7 @@ Tensors<T> zeros_like(const Tensors<T>& tensors) {
   return zeros;
 }
 
-// The plain loop in double agrees, outputs and gradients; gradients are added to what was there.
+// The plain loop in double agrees, outputs and gradients, whatever a gradient's place held before.
 template <class Layer>
 void check_in_double(const Layer& layer) {
   const Tensors<double> in = random_inputs(layer);
@@ -45,7 +45,11 @@ void check_in_double(const Layer& layer) {
   Tensors<double> d, expected_d = layer.plain_backward(in, dout);
   for (std::size_t k = 0; k < in.size(); ++k) {
     d.push_back(normals(in[k].size(), 90 + k));
-    for (std::size_t i = 0; i < in[k].size(); ++i) expected_d[k][i] += d[k][i];
+    for (std::size_t i = 0; i < in[k].size(); ++i)
+      if (layer.adds(k))
+        expected_d[k][i] += d[k][i];
+      else
+        d[k][i] = not_a_number;
   }
   layer.backward(d, in, dout);
   for (std::size_t k = 0; k < in.size(); ++k)
@@ -133,14 +137,15 @@ void for_awkward_sizes(Check check) {
       check(Linear{N, C, 1});
       check(Linear{N, 5, C});
       check(Linear{N, C, 129});
-      check(SwiGlu{N * C});
+      check(SwiGlu{N, C});
       check(CrossEntropy{random_indices(N, C, true), C});
     }
 }
 
 }  // namespace
 
-TEST_CASE("layers equal their equations in double and add to gradients", "[layers]") {
+TEST_CASE("layers equal their equations in double, and add to gradients or assign them",
+          "[layers]") {
   for_awkward_sizes([](const auto& layer) { check_in_double(layer); });
 }
 
@@ -156,7 +161,7 @@ TEST_CASE("every entry of every gradient of a layer is its central difference", 
       if (C > 1) check_every_derivative(RmsNorm{N, C});
       check_every_derivative(RmsNorm{N, C, 0.5});
       check_every_derivative(Linear{N, C, 4});
-      check_every_derivative(SwiGlu{N * C});
+      check_every_derivative(SwiGlu{N, C});
       check_every_derivative(CrossEntropy{random_indices(N, C, true), C});
     }
   check_every_derivative(RmsNorm{2, 129});
@@ -169,7 +174,7 @@ TEST_CASE("layers are the same bytes on any number of threads", "[layers][determ
   CHECK(backward_ignores_threads(Embedding{random_indices(257, 5, false), 129, 5}));
   CHECK(backward_ignores_threads(RmsNorm{1025, 129}));
   CHECK(backward_ignores_threads(Linear{1025, 129, 65}));
-  CHECK(backward_ignores_threads(SwiGlu{100'001}));
+  CHECK(backward_ignores_threads(SwiGlu{1025, 129}));
   CHECK(backward_ignores_threads(CrossEntropy{random_indices(1025, 129, true), 129}));
   const Values<double> x = normals(100'001, 1);
   CHECK(same_for_any_threads([&] { return Values<double>{squared_norm(x.data(), 100'001)}; }));
@@ -201,18 +206,40 @@ TEST_CASE("padding has no loss and no gradient, whatever its logits", "[layers]"
   CHECK(padded.forward(logits)[1] == 0);
   Tensors<double> d{Values<double>(6, 7)};
   padded.backward(d, logits, {});
-  CHECK(Values<double>(d[0].begin() + 3, d[0].end()) == Values<double>{7, 7, 7});
+  CHECK(Values<double>(d[0].begin() + 3, d[0].end()) == Values<double>{0, 0, 0});
   CHECK(d[0][0] != 7);
 }
 
 TEST_CASE("SwiGLU at large gates neither overflows nor turns to NaN", "[layers]") {
-  const Tensors<double> in{{-1000, 1000, 0}, {2, 2, 2}};
-  const SwiGlu layer{3};
+  const Tensors<double> in{{-1000, 1000, 0, 2, 2, 2}};
+  const SwiGlu layer{1, 3};
   CHECK(layer.forward(in) == Values<double>{0, 2000, 0});
   Tensors<double> d = zeros_like(in);
   layer.backward(d, in, {1, 1, 1});
-  CHECK(d[0] == Values<double>{0, 2, 1});
-  CHECK(d[1] == Values<double>{0, 1000, 0});
+  CHECK(d[0] == Values<double>{0, 2, 1, 0, 1000, 0});
+}
+
+TEST_CASE("the gradient of the logits may take their place", "[layers]") {
+  const CrossEntropy layer{random_indices(5, 33, true), 33};
+  Tensors<float> logits = converted<float>(random_inputs(layer)), apart = logits;
+  layer.backward(apart, logits, {});
+  layer.backward(logits, logits, {});
+  CHECK(logits[0] == apart[0]);
+}
+
+TEST_CASE("a linear layer adds to a base, also in place", "[layers]") {
+  for (const Index N : {1, 4, 5, 97}) {
+    CAPTURE(N);
+    const Linear layer{N, 7, 33};
+    const Tensors<double> in = random_inputs(layer);
+    const Values<double> base = normals(N * 33, 9);
+    Values<double> expected = layer.plain(in), out = poisoned<double>(N * 33), in_place = base;
+    for (std::size_t i = 0; i < base.size(); ++i) expected[i] += base[i];
+    linear_add_forward(out.data(), base.data(), in[0].data(), in[1].data(), N, 7, 33);
+    linear_add_forward(in_place.data(), in_place.data(), in[0].data(), in[1].data(), N, 7, 33);
+    CHECK(within(compare(out, expected), float64_budget));
+    CHECK(in_place == out);
+  }
 }
 
 TEST_CASE("a table used at both ends gets both gradients", "[layers]") {
@@ -260,8 +287,8 @@ TEST_CASE("a NaN poisons what sees it and nothing else", "[layers]") {
   CHECK(poisoned_entries(RmsNorm{3, 2}, 1, 1) == Entries{1, 3, 5});
   CHECK(poisoned_entries(Linear{3, 4, 2}, 0, 5) == Entries{2, 3});
   CHECK(poisoned_entries(Linear{3, 4, 2}, 1, 5) == Entries{1, 3, 5});
-  CHECK(poisoned_entries(SwiGlu{4}, 0, 2) == Entries{2});
-  CHECK(poisoned_entries(SwiGlu{4}, 1, 2) == Entries{2});
+  CHECK(poisoned_entries(SwiGlu{2, 2}, 0, 5) == Entries{3});
+  CHECK(poisoned_entries(SwiGlu{2, 2}, 0, 6) == Entries{2});
   CHECK(poisoned_entries(CrossEntropy{{0, 1, 1}, 2}, 0, 2) == Entries{1});
   const Values<double> x{1, not_a_number, 2};
   CHECK(std::isnan(squared_norm(x.data(), 3)));

@@ -11,6 +11,7 @@
 #include <string>
 #include <type_traits>
 
+#include "cuda/runtime/check.hpp"
 #include "cuda/simt/formats.hpp"
 
 namespace lazy::cuda {
@@ -64,6 +65,59 @@ class SharedMemory {
  private:
   unsigned char* next_ = block_memory;
 };
+
+namespace detail {
+
+template <std::size_t bytes>
+struct Register;  // what one access moves
+template <>
+struct Register<2> {
+  using Type = std::uint16_t;
+};
+template <>
+struct Register<4> {
+  using Type = std::uint32_t;
+};
+template <>
+struct Register<8> {
+  using Type = uint2;
+};
+template <>
+struct Register<16> {
+  using Type = uint4;
+};
+
+}  // namespace detail
+
+template <int n, class T>
+__device__ Floats<n> load(T* from, std::int64_t at) {
+  using Register = typename detail::Register<n * sizeof(T)>::Type;
+  const Register moved = *reinterpret_cast<const Register*>(from + at);
+  std::remove_const_t<T> numbers[n];
+  memcpy(numbers, &moved, sizeof moved);
+  Floats<n> result;
+  for (int i = 0; i < n; ++i) result[i] = to_float(numbers[i]);
+  return result;
+}
+
+template <class T>
+__device__ std::uint32_t pack(float low, float high);
+
+template <int n, class T>
+__device__ void store(T* to, std::int64_t at, const Floats<n>& floats) {
+  using Register = typename detail::Register<n * sizeof(T)>::Type;
+  Register moved;
+  if constexpr (sizeof(T) == 2 && n > 1) {
+    std::uint32_t pairs[n / 2];
+    for (int i = 0; i < n / 2; ++i) pairs[i] = pack<T>(floats[2 * i], floats[2 * i + 1]);
+    memcpy(&moved, pairs, sizeof moved);
+  } else {
+    T numbers[n];
+    for (int i = 0; i < n; ++i) numbers[i] = from_float<T>(floats[i]);
+    memcpy(&moved, numbers, sizeof moved);
+  }
+  *reinterpret_cast<Register*>(to + at) = moved;
+}
 
 // ---- Between the lanes of a warp.
 
@@ -164,6 +218,12 @@ __device__ inline float larger(float a, float b) {
 __device__ inline std::uint32_t bits_of(float x) {
   return __float_as_uint(x);
 }
+__device__ inline float sqrt(float x) {
+  return __fsqrt_rn(x);
+}
+__device__ inline double sqrt(double x) {
+  return ::sqrt(x);
+}
 __device__ inline float exp(float x) {
   return ::expf(x);
 }
@@ -192,47 +252,6 @@ struct Launch {
   std::size_t shared_bytes = 0;
   Stream stream = nullptr;
 };
-
-/// Throws std::runtime_error naming the call, the error and what may help.
-inline void check(cudaError_t error, const std::string& what,
-                  std::source_location where = std::source_location::current()) {
-  if (error == cudaSuccess) return;
-  const bool no_code =
-      error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction;
-  const bool no_device = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver;
-  throw std::runtime_error(
-      std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": " + what + ": " +
-      cudaGetErrorString(error) +
-      (no_device ? "; is there a GPU (nvidia-smi)? Without one, use the device emulated"
-       : no_code ? "; the program was not built for this GPU, or this rung "
-                   "needs a newer one: try rung v1"
-                 : "; try the same with device emulated, which checks every access"));
-}
-
-/// For example "NVIDIA H200, sm_90".
-inline std::string name_of_device() {
-  int device = 0;
-  cudaDeviceProp properties;
-  check(cudaGetDevice(&device), "looking for a GPU");
-  check(cudaGetDeviceProperties(&properties, device), "asking the GPU what it is");
-  return std::string(properties.name) + ", sm_" + std::to_string(properties.major) +
-         std::to_string(properties.minor);
-}
-
-inline void* allocate(std::size_t bytes) {
-  void* memory = nullptr;
-  check(cudaMalloc(&memory, bytes), "allocating " + std::to_string(bytes) + " bytes");
-  return memory;
-}
-inline void release(void* memory) {
-  cudaFree(memory);
-}
-inline void upload(void* device, const void* host, std::size_t bytes) {
-  check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), "copying to the GPU");
-}
-inline void download(void* host, const void* device, std::size_t bytes) {
-  check(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost), "copying from the GPU");
-}
 
 template <class T>
 T* view(T* data, std::int64_t) {

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "cuda/simt/block.hpp"
+#include "cuda/simt/commands.hpp"
 #include "cuda/simt/formats.hpp"
 
 // What nvcc calls the kinds of functions; here all are ordinary ones.
@@ -169,6 +170,37 @@ class SharedMemory {
  private:
   std::size_t next_ = 0;
 };
+
+namespace detail {
+
+template <int n, class T>
+T* neighbours(Global<T> array, At at) {
+  T* first = array.checked(at, n);
+  if (reinterpret_cast<std::uintptr_t>(first) % (n * sizeof(T)) != 0)
+    block().fail(Fault::misaligned, at.where,
+                 std::to_string(n) + " numbers at once from an address not a multiple of " +
+                     std::to_string(n * sizeof(T)));
+  return first;
+}
+
+}  // namespace detail
+
+/// The n numbers from `at`, in one access of at most 16 bytes.
+template <int n, class T>
+Floats<n> load(Global<T> from, At at) {
+  static_assert(n * sizeof(T) <= 16);
+  const T* numbers = detail::neighbours<n>(from, at);
+  Floats<n> result;
+  for (int i = 0; i < n; ++i) result[i] = to_float(numbers[i]);
+  return result;
+}
+/// The same back, rounded to T.
+template <int n, class T>
+void store(Global<T> to, At at, const Floats<n>& floats) {
+  static_assert(n * sizeof(T) <= 16);
+  T* numbers = detail::neighbours<n>(to, at);
+  for (int i = 0; i < n; ++i) numbers[i] = from_float<T>(floats[i]);
+}
 
 // ---- Between the lanes of a warp.
 
@@ -356,6 +388,12 @@ inline float larger(float a, float b) {
 inline std::uint32_t bits_of(float x) {
   return std::bit_cast<std::uint32_t>(x);
 }
+inline float sqrt(float x) {
+  return std::sqrt(x);
+}
+inline double sqrt(double x) {
+  return std::sqrt(x);
+}
 inline float exp(float x) {
   ++block().counters().exponentials;
   return detail::blurred(std::exp(double(x)), x, 1);
@@ -376,23 +414,6 @@ inline float log2_fast(float x) {
 
 // ---- The host's words.
 
-inline std::string name_of_device() {
-  return "emulated on the CPU";
-}
-
-inline void* allocate(std::size_t bytes) {
-  return ::operator new(bytes, std::align_val_t(256));
-}
-inline void release(void* memory) {
-  ::operator delete(memory, std::align_val_t(256));
-}
-inline void upload(void* device, const void* host, std::size_t bytes) {
-  std::memcpy(device, host, bytes);
-}
-inline void download(void* host, const void* device, std::size_t bytes) {
-  std::memcpy(host, device, bytes);
-}
-
 template <class T>
 Global<T> view(T* data, std::int64_t count) {
   return data ? Global<T>(data, count) : Global<T>();
@@ -401,7 +422,7 @@ Global<T> view(T* data, std::int64_t count) {
 template <class Arguments>
 void launch(const Launch& how, void (*kernel)(Arguments),
             const std::type_identity_t<Arguments>& arguments) {
-  run_grid(how, [&] { kernel(arguments); });
+  give([=] { run_grid(how, [&] { kernel(arguments); }); });
 }
 
 }  // namespace lazy::emulated

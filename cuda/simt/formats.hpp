@@ -66,4 +66,13 @@ constexpr Float16 from_float<Float16>(float x) {
   return {std::uint16_t(sign | (magnitude + 0xFFF + (magnitude >> 13 & 1)) >> 13)};
 }
 
+/// n neighbouring numbers of an array, in registers.
+template <int n>
+struct Floats {
+  float values[n];
+
+  constexpr float& operator[](int i) { return values[i]; }
+  constexpr float operator[](int i) const { return values[i]; }
+};
+
 }  // namespace lazy

@@ -6,10 +6,11 @@
 //   place        thread_index() block_index() grid_size()
 //   meeting      barrier() warp_barrier()
 //   memory       Global<T> Shared<T>: a pointer, an index; SharedMemory hands out a block's memory
+//   neighbours   load<n> store: n numbers of global memory at once, as Floats<n>
 //   between lanes  shuffle_xor shuffle_down any
 //   copies       copy_async<16 bytes> commit_copies wait_copies<groups left>
 //   tensor cores load_matrices load_matrices_transposed multiply_add pack
-//   arithmetic   fma larger exp log exp2_fast log2_fast bits_of
+//   arithmetic   fma larger sqrt exp log exp2_fast log2_fast bits_of
 //   the host's   view launch shared_bytes_for
 //
 // Kernels live in namespace lazy::LAZY_TARGET, lazy::cuda or lazy::emulated, so that a program may

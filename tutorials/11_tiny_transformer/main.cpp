@@ -58,7 +58,7 @@ std::vector<bool> live_entries(const Model<T>& model) {
 }
 
 double norm(const double* x, Index size) {
-  return std::sqrt(CpuBackend::squared_norm(x, size));
+  return std::sqrt(lazy::squared_norm(x, size));
 }
 
 // One row a tensor: the loss's slope along a random direction in it, as backward says and as

@@ -1,0 +1,88 @@
+#pragma once
+// The definitions of training.hpp, for the file that instantiates a backend's trainer.
+
+#include <cmath>
+#include <stdexcept>
+
+#include "reference/training.hpp"
+#include "reference/transformer_passes.hpp"
+
+namespace lazy {
+namespace detail {
+
+/// The table's tensors in pieces that one launch can share out.
+inline std::vector<UpdatePiece> update_pieces(const std::vector<ParameterSpec>& table) {
+  std::vector<UpdatePiece> pieces;
+  for (const ParameterSpec& p : table)
+    for (Index i = 0; i < p.size; i += update_piece_size)
+      pieces.push_back({p.offset + i, std::min(update_piece_size, p.size - i), p.decay});
+  return pieces;
+}
+
+}  // namespace detail
+
+template <class B, class T>
+Trainer<B, T>::Trainer(Transformer<B, T>& model, const TrainingConfig& config,
+                       Communicator* processes)
+    : model_(model), config_(config), processes_(processes) {
+  const Index size = Index(model.parameters().size());
+  for (Buffer* moment : {&first_moment_, &second_moment_}) {
+    B::resize(*moment, size);
+    B::zero(moment->data(), size);
+  }
+  detail::assign<B>(pieces_, detail::update_pieces(model.table()));
+  detail::assign<B>(outputs_, std::vector<StepOutputs>(1));
+}
+
+template <class B, class T>
+void Trainer<B, T>::start(const Batch& batch) {
+  const UpdateRule rule{.weight_decay = config_.weight_decay, .clip = config_.clip};
+  const Index step = steps_done_ + 1, size = Index(model_.gradients().size());
+  targets_ = std::max<Index>(1, target_count(batch));
+  if (processes_)
+    model_.load(part_of(batch, processes_->rank(), processes_->size()));
+  else
+    model_.load(batch);
+  detail::assign<B>(inputs_, std::vector<StepInputs>{
+                                 {.step = step,
+                                  .loss_scale = 1 / double(targets_),
+                                  .learning_rate = scheduled_rate(config_, step),
+                                  .correction1 = 1 / (1 - std::pow(rule.beta1, double(step))),
+                                  .correction2 = 1 / (1 - std::pow(rule.beta2, double(step)))}});
+
+  T* gradients = model_.gradients().data();
+  const Index N = Index(model_.losses().size());
+  B::run(recording_, batch.sequences << 32 | batch.length, [&] {
+    B::zero(gradients, size);
+    model_.add_gradient(inputs_.data());
+    if (processes_) {
+      processes_->sum(model_.losses().data(), N);
+      processes_->sum(gradients, size);
+    }
+    B::measure_step(outputs_.data(), model_.losses().data(), N, gradients, size, inputs_.data());
+    B::adamw_step(model_.parameters().data(), model_.rounded_parameters(), first_moment_.data(),
+                  second_moment_.data(), gradients, pieces_.data(), Index(pieces_.size()), rule,
+                  inputs_.data(), outputs_.data());
+  });
+  steps_done_ = step;
+}
+
+template <class B, class T>
+StepResult Trainer<B, T>::finish() {
+  StepOutputs outputs;
+  B::download(&outputs, outputs_.data(), 1);
+  if (const Index failed = outputs.failed_step; failed != 0) {
+    const std::string what = failed == steps_done_ ? model_.first_non_finite() : "";
+    steps_done_ = failed - 1;
+    detail::assign<B>(outputs_, std::vector<StepOutputs>(1));
+    throw std::runtime_error("step " + std::to_string(failed) + ": " +
+                             (what.empty() ? "the loss or its gradient" : what) +
+                             " is not finite; lower --learning-rate, or resume from the last "
+                             "checkpoint");
+  }
+  return {.loss = outputs.loss_sum / double(targets_),
+          .gradient_norm = std::sqrt(outputs.squared_norm),
+          .learning_rate = scheduled_rate(config_, steps_done_)};
+}
+
+}  // namespace lazy
