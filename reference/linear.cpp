@@ -16,9 +16,9 @@ namespace {
 using simd::lanes, simd::load, simd::store, simd::Vector;
 
 constexpr Index few_rows = 4;
-constexpr Index row_block = 96;    // rows a task: whole register tiles of 6 and of 8
+constexpr Index row_block = 96;    // rows a task: whole register tiles
 constexpr Index weight_rows = 48;  // of a task of the weight gradient
-constexpr Index weight_columns = 96;
+constexpr Index weight_columns = 128;
 constexpr Index token_chunk = 128;  // summed in registers at a time, in the weight gradient
 template <class T>
 constexpr Index panel_width = tile_vectors* lanes<T>;

@@ -13,8 +13,8 @@
 namespace lazy {
 
 // rows * vectors sums, the vectors of B and one broadcast fill the registers without spilling.
-inline constexpr int tile_rows = simd::vector_registers == 32 ? 8 : 6;
-inline constexpr int tile_vectors = simd::vector_registers == 32 ? 3 : 2;
+inline constexpr int tile_rows = 6;
+inline constexpr int tile_vectors = simd::vector_registers == 32 ? 4 : 2;
 
 constexpr Index divide_up(Index x, Index by) {
   return (x + by - 1) / by;
@@ -44,7 +44,8 @@ template <int vectors, class T, class Use>
     for (int v = 0; v < vectors; ++v) use(r, v, sum[r][v]);
 }
 
-/// The same for any number of vectors: pieces of at most three, `use` called with v counted from 0.
+/// The same for any number of vectors: pieces as wide as the tile, `use` called with v counted from
+/// 0. A single vector would wait for its own sums: 5 are 3 and 2.
 template <class T, class Use>
 [[gnu::always_inline]] inline void register_tiles(const T* a, Index a_row, Index a_step, const T* b,
                                                   Index b_step, Index depth, Index vectors,
@@ -53,8 +54,11 @@ template <class T, class Use>
     const T* from = b + first * simd::lanes<T>;
     const auto shifted = [&](int r, int v, simd::Vector<T> sum) { use(r, first + v, sum); };
     const Index left = vectors - first;
-    if (tile_vectors == 3 && left % 2 == 1 && left >= 3) {
+    if (tile_vectors == 4 && left >= 4 && left != 5) {
       register_tile<tile_vectors>(a, a_row, a_step, from, b_step, depth, shifted);
+      first += tile_vectors;
+    } else if (tile_vectors == 4 && left >= 3) {
+      register_tile<3>(a, a_row, a_step, from, b_step, depth, shifted);
       first += 3;
     } else if (left >= 2) {
       register_tile<2>(a, a_row, a_step, from, b_step, depth, shifted);

@@ -81,6 +81,20 @@ template <class V>
   return x < y ? x : y;
 }
 
+/// Whether a lane is above 0.
+template <class T>
+bool any_positive(Vector<T> x) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>)
+    return _mm512_cmp_ps_mask(__m512(x), __m512{}, _CMP_GT_OQ) != 0;
+  if constexpr (std::is_same_v<T, double>)
+    return _mm512_cmp_pd_mask(__m512d(x), __m512d{}, _CMP_GT_OQ) != 0;
+#endif
+  bool any = false;
+  for (int l = 0; l < lanes<T>; ++l) any |= x[l] > 0;
+  return any;
+}
+
 /// 0, 1, 2, ... lane by lane.
 template <class T>
 Vector<T> lane_numbers() {

@@ -7,6 +7,7 @@
 // A row's delta needs the whole row, so P and dA of a block are kept for all its keys: two strips,
 // O(T) memory. A dead tile owes three products of the five: its scores, and its parts of dQ and dK.
 
+#include <bit>
 #include <stdexcept>
 
 #include "reference/oracle.hpp"
@@ -39,69 +40,94 @@ struct HeadSums {
   T dtau = 0, dsink = 0;
 };
 
-template <class T>
-bool any_positive(Vector<T> x) {
-  bool any = false;
-  for (int l = 0; l < lanes<T>; ++l) any |= x[l] > 0;
-  return any;
-}
-
-// Scores of a tile to P, in place. Returns whether an entry of A is live.
+// Scores of a tile to P, in place. Assigns which vectors of its groups hold a live entry of A.
 template <bool diagonal, class T>
-bool probabilities(const Block<T>& block, Index tile, T* strip) {
-  Vector<T> largest_A = {};
+void probabilities(const Block<T>& block, Index tile, T* strip, LiveVectors* live) {
+  std::fill_n(live, tile_groups, 0);
   for (Index v = 0; v < block.vectors(); ++v) {
     const Weights<T, diagonal> weights(block, v);
     const Vector<T> reference = load(block.reference + v * lanes<T>);
-    Vector<T> largest_P = {};
-    for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
-      T* at = strip + j * block_queries + v * lanes<T>;
-      const Vector<T> p = weights.P(exponential<T>(load(at), reference));
-      store(at, p);
-      largest_P = simd::max(p, largest_P);
+    const Index seen_groups = block.seen_keys(tile, v) / tile_rows;
+    for (Index group = 0; group < seen_groups; ++group) {
+      Vector<T> largest = {};
+#pragma GCC unroll 8
+      for (int r = 0; r < tile_rows; ++r) {
+        T* at = strip + (group * tile_rows + r) * block_queries + v * lanes<T>;
+        const Vector<T> p = weights.P(exponential<T>(load(at), reference));
+        store(at, p);
+        largest = simd::max(p, largest);
+      }
+      live[group] |= LiveVectors(simd::any_positive<T>(elastic_weight(largest, weights.offset)))
+                     << v;
     }
-    largest_A = simd::max(elastic_weight(largest_P, weights.offset), largest_A);
   }
-  return any_positive<T>(largest_A);
 }
 
-// A and dA of a live tile, from P; adds to the row sums.
+template <class T>
+void call_everything_live(const Block<T>& block, Index tile, LiveVectors* live) {
+  for (Index j = 0; j < block.keys(tile); j += tile_rows)
+    live[j / tile_rows] =
+        (LiveVectors(1) << block.vectors()) - (LiveVectors(1) << block.first_vector(tile, j));
+}
+
+// A and dA of the live vectors of one group of keys, from key j of a tile, in three steps: dA, then
+// A, the row sums and dV.
 template <bool diagonal, class T>
-void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Workspace<T>& ws,
-                      RowSums<T>& sums) {
-  const T* P = ws.strip.data() + tile * tile_size;
-  T *A = ws.A.data(), *dA = ws.dA.data() + tile * tile_size;
-  multiply_tile<T>(block, tile, head.D, ws.values.data() + tile * tile_keys * padded_dim<T>(head.D),
-                   ws.douts.data(), nullptr, dA);
-  for (Index v = 0; v < block.vectors(); ++v) {
+void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, Index j,
+                      LiveVectors live, Workspace<T>& ws, RowSums<T>& sums) {
+  const Index width = padded_dim<T>(head.D), key = tile * tile_keys + j;
+  const Index first = std::countr_zero(live), last = std::bit_width(live);
+  const T* P = ws.strip.data() + key * block_queries;
+  T *A = ws.A.data(), *dA = ws.dA.data() + key * block_queries;
+  register_tiles(ws.values.data() + key * width, width, 1, ws.douts.data() + first * lanes<T>,
+                 block_queries, head.D, last - first, [=](int r, Index v, Vector<T> x) {
+                   store(dA + r * block_queries + (first + v) * lanes<T>, x);
+                 });
+  for (Index v = first; v < last; ++v) {
     const Weights<T, diagonal> weights(block, v);
-    Vector<T> delta = {}, live_dA = {};
-    for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
-      const Index at = j * block_queries + v * lanes<T>;
-      const Vector<T> p = load(P + at), a = weights.A(p, j);
+    Vector<T> delta = sums.delta[v], live_dA = sums.live_dA[v];
+#pragma GCC unroll 8
+    for (int r = 0; r < tile_rows; ++r) {
+      const Index at = r * block_queries + v * lanes<T>;
+      const Vector<T> p = load(P + at), a = weights.A(p, j + r);
       const Vector<T> da = where_live<Vector<T>>(a, load(dA + at));
       store(A + at, a);
       store(dA + at, da);
       delta += p * da;
       live_dA += da;
     }
-    sums.delta[v] += delta;
-    sums.live_dA[v] += live_dA;
+    sums.delta[v] = delta;
+    sums.live_dA[v] = live_dA;
   }
+  const Index first_lane = std::max({block.first_lane, first * lanes<T>, diagonal ? j : Index(0)});
+  const Index last_lane = std::min(block.last_lane, last * lanes<T>);
+  accumulate_tiles(A + first_lane, block_queries, 1, ws.dout_rows.data() + first_lane * width,
+                   width, last_lane - first_lane, ws.dV.data() + key * width, width,
+                   width / lanes<T>);
 }
 
-// P of a tile becomes dS = P (dA - delta), with dA(at) a vector of its entries; adds it to the bias
+// P of a tile becomes dS = P (dA - delta), where dA is 0 unless `live`; adds it to the bias
 // gradient, diagonal by diagonal.
-template <class T, class WeightGradient>
-void score_gradients(const Head<T>& head, const Block<T>& block, Index tile, Workspace<T>& ws,
-                     const RowSums<T>& sums, WeightGradient dA) {
+template <class T>
+void score_gradients(const Head<T>& head, const Block<T>& block, Index tile,
+                     const LiveVectors* live, Workspace<T>& ws, const RowSums<T>& sums) {
   T* P = ws.strip.data() + tile * tile_size;
+  const T* dA = ws.dA.data() + tile * tile_size;
   const Index distance_0 = (block.tile - tile) * tile_keys;
   for (Index v = 0; v < block.vectors(); ++v) {
     const Vector<T> delta = sums.delta[v];
-    for (Index j = 0; j < block.seen_keys(tile, v); ++j) {
-      const Index at = j * block_queries + v * lanes<T>;
-      store(P + at, load(P + at) * (dA(at) - delta));
+    const Index seen_groups = block.seen_keys(tile, v) / tile_rows;
+    for (Index group = 0; group < seen_groups; ++group) {
+      const Index first = group * tile_rows * block_queries + v * lanes<T>;
+      const bool is_live = v >= std::countr_zero(live[group]) && v < std::bit_width(live[group]);
+#pragma GCC unroll 8
+      for (int r = 0; r < tile_rows; ++r) {
+        const Index at = first + r * block_queries;
+        // [dead tile backward]
+        const Vector<T> da = is_live ? load(dA + at) : Vector<T>{};
+        store(P + at, load(P + at) * (da - delta));
+        // [dead tile backward]
+      }
     }
   }
   if (distance_0 - (tile_keys - 1) >= head.W) return;
@@ -135,26 +161,30 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
       set_reference(block, P);
       set_scale(head, block, lse);
     }
-    const bool live =
-        on_diagonal ? probabilities<true>(block, tile, P) : probabilities<false>(block, tile, P);
-    ws.live[tile] = live || !skip;
+    LiveVectors* live = ws.live_vectors.data() + tile * tile_groups;
+    on_diagonal ? probabilities<true>(block, tile, P, live)
+                : probabilities<false>(block, tile, P, live);
+    if (!skip) call_everything_live(block, tile, live);
+    ws.live[tile] = std::any_of(live, live + tile_groups, [](LiveVectors x) { return x != 0; });
     if (!ws.live[tile]) continue;
-    if (on_diagonal)
-      weight_gradients<true>(head, block, tile, ws, sums);
-    else
-      weight_gradients<false>(head, block, tile, ws, sums);
-    accumulate_keys(block, tile, ws.A.data(), ws.dout_rows.data(),
-                    ws.dV.data() + tile * tile_keys * width, width);
+    RowSums<T> of_tile;  // added tile by tile: long sums would lose digits
+    for (Index group = 0; group < tile_groups; ++group) {
+      const Index j = group * tile_rows;
+      if (live[group] == 0) continue;
+      if (on_diagonal)
+        weight_gradients<true>(head, block, tile, j, live[group], ws, of_tile);
+      else
+        weight_gradients<false>(head, block, tile, j, live[group], ws, of_tile);
+    }
+    for (Index v = 0; v < query_vectors<T>; ++v) {
+      sums.delta[v] += of_tile.delta[v];
+      sums.live_dA[v] += of_tile.live_dA[v];
+    }
   }
 
   std::fill_n(ws.rows.begin(), block_queries * width, T(0));
   for (Index tile = 0; tile <= block.tile; ++tile) {
-    // [dead tile backward]
-    if (const T* dA = ws.dA.data() + tile * tile_size; ws.live[tile])
-      score_gradients(head, block, tile, ws, sums, [dA](Index at) { return load(dA + at); });
-    else
-      score_gradients(head, block, tile, ws, sums, [](Index) { return Vector<T>{}; });
-    // [dead tile backward]
+    score_gradients(head, block, tile, ws.live_vectors.data() + tile * tile_groups, ws, sums);
     const T* dS = ws.strip.data() + tile * tile_size;
     accumulate_queries(block, tile, dS, ws.keys.data() + tile * tile_keys * width, ws.rows.data(),
                        width);

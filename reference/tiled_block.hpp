@@ -6,6 +6,7 @@
 // offsets and gradients of a row are vectors too, and nothing is ever summed across lanes.
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numbers>
 
@@ -17,10 +18,15 @@ namespace lazy::tiled {
 
 using simd::lanes, simd::load, simd::store, simd::Vector;
 
-// 48 is a multiple of every build's register tile: 8 or 6 rows, 3 or 2 vectors of queries.
+// 48 is a multiple of the register tile's 6 rows and of every build's vectors.
 inline constexpr Index tile_keys = 48, block_queries = 48, tile_size = tile_keys * block_queries;
 template <class T>
 inline constexpr int query_vectors = block_queries / lanes<T>;
+// Backward tells live from dead by vectors of queries and groups of keys, as many as a register
+// tile has rows.
+inline constexpr Index tile_groups = tile_keys / tile_rows;
+/// One group's vectors with a live entry, a bit each.
+using LiveVectors = std::uint32_t;
 
 template <class T>
 Index padded_dim(Index D) {  // of a row that vectors cross

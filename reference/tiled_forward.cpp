@@ -19,13 +19,6 @@ namespace {
 template <class T>
 using RowSums = Vector<T>[query_vectors<T>];
 
-template <class T>
-bool any_positive(Vector<T> x) {
-  bool any = false;
-  for (int l = 0; l < lanes<T>; ++l) any |= x[l] > 0;
-  return any;
-}
-
 // S of a tile to E, in place; adds to the row sums. Returns whether a weight may be positive: the
 // sums only grow from here, so a weight that is not positive now never will be.
 template <class T>
@@ -58,7 +51,7 @@ bool exponentials(const Block<T>& block, Index tile, T* strip, RowSums<T>& sums)
                        margin);
     // [dead tile]
   }
-  return any_positive<T>(margin);
+  return simd::any_positive<T>(margin);
 }
 
 // Sweep 1. Assigns lse [Tq] of the block's rows.

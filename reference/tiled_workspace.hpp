@@ -22,11 +22,12 @@ struct Workspace {
   AlignedVector<T> strip, dA;
   // Of one block, [48, padded D]: its queries, its dout, their transposes; out or dQ.
   AlignedVector<T> query_rows, dout_rows, queries, douts, rows;
-  AlignedVector<T> A;            // one tile
-  AlignedVector<T> dbias;        // [4][W + margins]
-  std::vector<char> live;        // [tiles]
-  std::vector<Index> live_keys;  // of one row
-  Index packed_head = -1;        // whose keys and values forward has packed
+  AlignedVector<T> A;                     // one group of keys
+  AlignedVector<T> dbias;                 // [4][W + margins]
+  std::vector<char> live;                 // [tiles]
+  std::vector<LiveVectors> live_vectors;  // [tiles][groups of keys], of backward
+  std::vector<Index> live_keys;           // of one row
+  Index packed_head = -1;                 // whose keys and values forward has packed
 
   void reserve_forward(const AttentionShape& s) {
     const std::size_t tiles = divide_up(s.keys, tile_keys), width = padded_dim<T>(s.head_dim);
@@ -41,7 +42,8 @@ struct Workspace {
     at_least(dA, strip.size());
     for (auto* x : {&dK, &dV}) at_least(*x, keys.size());
     for (auto* x : {&dout_rows, &douts}) at_least(*x, queries.size());
-    at_least(A, tile_size);
+    at_least(A, tile_rows * block_queries);
+    at_least(live_vectors, live.size() * tile_groups);
     at_least(dbias, bias_copies * BiasTables<T>::table_size(s.window));
   }
   void reserve_rows(const AttentionShape& s) {
