@@ -102,7 +102,7 @@ typedef struct {
  * no head of its group attends is not read, and one that is not finite reaches only heads that
  * attend to it. Lengths are read on the device and change no launch: a captured CUDA graph serves
  * every length up to Tk. Two runs give the same bytes. `rung` has to be NULL; compute_dead_tiles,
- * mean_live_value and live_tiles have no part in it. */
+ * live_sums and live_tiles have no part in it. */
 int lazy_attention_decode_sizes(const LazyAttention* attention, LazyDecodeSizes* sizes);
 
 int lazy_attention_decode(const LazyAttention* attention, const LazyInputs* in,

@@ -10,6 +10,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/cubin.hpp"
+#include "tests/decode_answers.hpp"
 #include "tests/kernel_answers.hpp"
 #include "tests/layer_checks.hpp"
 
@@ -55,6 +56,17 @@ std::map<std::string, std::size_t> launched_by_layers(Index C) {
   return launched;
 }
 
+/// The same of the decoding kernels, from names like decode_values_kernel<float,128,8>: D, and most
+/// heads of a block.
+std::size_t shared_bytes_of_decoding(const std::string& launch, const std::string& name) {
+  std::vector<Index> numbers;
+  for (std::size_t i = 0; i + 1 < name.size(); ++i)
+    if (name[i] == ',') numbers.push_back(std::stoi(name.substr(i + 1)));
+  const Index D = numbers.empty() ? 64 : numbers[0], heads = numbers.size() == 2 ? numbers[1] : 32;
+  const auto p = make_problem<float>({{1, 1, 1, heads, 1, D, 1}, {}, {-1}});
+  return decode_values(p, {}).shared_bytes.at(launch);
+}
+
 /// Shared memory that a block of a kernel asks for when it is launched, whose D and format are
 /// those in the compiled kernel's name. A layer's kernel is given rows of 1024 channels, or, where
 /// it moves one number at a time, of 1023.
@@ -62,6 +74,7 @@ std::size_t shared_bytes_of(const std::string& name) {
   const std::size_t arguments = std::min(name.find('<'), name.size());
   std::string launch = name.substr(0, arguments);
   if (const auto end = launch.find("_kernel"); end + 7 == launch.size()) launch.erase(end);
+  if (launch.rfind("decode", 0) == 0) return shared_bytes_of_decoding(launch, name);
   const Index channels = name.find("1>") == std::string::npos ? 1024 : 1023;
   static std::map<std::pair<bool, Index>, std::map<std::string, std::size_t>> by_layers;
   const bool bfloat16 = name.find("BFloat16") != std::string::npos;
