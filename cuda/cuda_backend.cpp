@@ -194,9 +194,9 @@ void KernelBackend<device, A>::attention_forward(const AttentionShape& s, const 
   const LazySizes sizes = sizes_of(a);
   const LazyInputs given = inputs(rule, in);
   LazyOutputs outputs{out.out, out.lse, nullptr, nullptr};
-  if (memory && sizes.needs_mean_live_value) {
-    resize(memory->mean_live_value, s.batch * s.queries * s.heads * s.head_dim * Index(sizeof(A)));
-    outputs.mean_live_value = memory->mean_live_value.data();
+  if (memory && sizes.needs_live_sums) {
+    resize(memory->live_sums, s.batch * s.queries * s.heads * 2 * s.head_dim);
+    outputs.live_sums = memory->live_sums.data();
   }
   if (memory && sizes.live_tiles > 0) {
     resize(memory->live_tiles, Index(sizes.live_tiles));
@@ -215,7 +215,7 @@ void KernelBackend<device, A>::attention_backward(const AttentionShape& s,
                                                   const AttentionGrads<A, float>& grads) {
   const LazyAttention a = described<A>(device, s, rule);
   const LazyInputs given = inputs(rule, in);
-  const LazyOutputs outputs{forward.out, forward.lse, memory->mean_live_value.data(),
+  const LazyOutputs outputs{forward.out, forward.lse, memory->live_sums.data(),
                             reinterpret_cast<std::uint32_t*>(memory->live_tiles.data())};
   const LazyGrads to{grads.dq, grads.dk, grads.dv, grads.dbias, given.tau ? grads.dtau : nullptr};
   must(lazy_attention_backward(&a, &given, &outputs, dout, &to,

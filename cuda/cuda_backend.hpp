@@ -58,7 +58,8 @@ struct KernelBackend {
   };
   /// What the attention's forward leaves for its backward.
   struct AttentionMemory {
-    Buffer<char> mean_live_value, live_tiles;
+    Buffer<float> live_sums;  // see lazy_attention.h
+    Buffer<char> live_tiles;
   };
   struct Recording {
     Index key = -1, allocations = -1;  // of the last call that was not replayed

@@ -28,15 +28,14 @@ __global__ void round_kernel(RoundArguments<A> a) {
 template <class A>
 void round(A* to, const float* from, Index size, void* stream) {
   if (size == 0) return;
-  with_width<vector_width<float>>(
+  constexpr int widest = vector_width<float>;
+  with_width<widest>(
       0,
-      [&](auto width) {
-        launch({"round",
-                {int(divided_up<Index>(size, threads * width()))},
-                threads,
-                0,
-                static_cast<Stream>(stream)},
-               round_kernel<A, width()>, {size, view(to, size), view(from, size)});
+      [&](auto wide) {
+        constexpr int width = decltype(wide)::value;
+        const int blocks = static_cast<int>(divided_up<Index>(size, threads * width));
+        launch({"round", {blocks}, threads, 0, static_cast<Stream>(stream)}, round_kernel<A, width>,
+               {size, view(to, size), view(from, size)});
       },
       to, from);
 }
