@@ -2,8 +2,9 @@
 // JSON object a line, answers with one JSON object a line:
 //
 //   {"ask": "load", "preset": "toy", "sizes": {"layers": 1, ...}, "attention": "elastic",
-//    "format": "bfloat16", "batch": B, "folder": F}   {"parameters": n, "model": {...}}
-//       With "folder", F/parameters.f32 and F/tokens.i32 [3, B, T + 1] are written, for the others.
+//    "format": "bfloat16", "batch": B, "learning_rate": r, "folder": F}
+//                                       {"parameters": n, "model": {...}}
+//       Sizes, rate and folder may be left out. With a folder, F/parameters.f32 and F/tokens.i32 [3, B, T + 1] are written, for the others.
 //   {"ask": "losses"}                   {"losses": [3]} of an update on each of those
 //   {"ask": "time", "batch": B, "steps": n}    {"step": ms}
 //
@@ -48,6 +49,7 @@ Preset described(const Json& request) {
   c.rule.normalizer = parse_normalizer(request.value("attention", "elastic"));
   if (c.rule.normalizer == Normalizer::softmax) c.position = Position::rope;
   p.training.batch = request.at("batch").get<Index>();
+  p.training.learning_rate = request.value("learning_rate", p.training.learning_rate);
   p.training.warmup = 0, p.training.minimum_rate = 1;
   return p;
 }

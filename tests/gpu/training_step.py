@@ -1,0 +1,170 @@
+"""The training step of a model, ours and PyTorch's in turns, one process each; medians.
+
+    training_step.py PROGRAM OUT.json [--rehearse] [--seconds N]
+
+Nobody is timed who trains something else: from the same parameters, at a large learning rate, the losses of three updates of a small model
+have to agree, in float32 and in bfloat16. With --rehearse all sizes are tiny, the kernels emulated, and no time is kept.
+Exit code 1 if the losses do not agree.
+"""
+
+import argparse
+import gc
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+
+import peer_model
+
+SMALL = {"layers": 2, "channels": 128, "heads": 4, "kv_heads": 2, "inner": 144, "context": 96, "window": 40, "vocabulary": 61}
+TINY = {"layers": 2, "channels": 64, "heads": 2, "kv_heads": 1, "inner": 48, "context": 24, "window": 16, "vocabulary": 50}
+BATCHES, ROUNDS, TURN_SECONDS = (1, 8), 5, 0.4
+BUDGET = {"float32": 1e-4, "bfloat16": 1e-2}  # of the loss
+RULES = {"lazy": "elastic", "sdpa": "softmax"}
+NAMES = {"lazy": "eager Lazy", "sdpa": "SDPA flash"}
+
+
+class Program:
+    """lazy_training_step, asked line by line."""
+
+    def __init__(self, path, device):
+        self.process = subprocess.Popen([path, device], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, **request):
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        answer = json.loads(line) if line else {"error": "lazy_training_step is gone"}
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+
+def disagreement(program, contender, number_format, sizes, device):
+    """Why the two do not train the same model; empty if they do."""
+    batch = 2
+    with tempfile.TemporaryDirectory() as folder:
+        how = {"attention": RULES[contender], "format": number_format, "batch": batch, "learning_rate": 1e-2}
+        model = program.ask(ask="load", preset="paper-340m", sizes=sizes, folder=folder, **how)["model"]
+        ours = program.ask(ask="losses")["losses"]
+        parameters, tokens = peer_model.read(folder, model, batch, device)
+    peer = peer_model.PeerModel(contender, parameters, model, number_format == "bfloat16")
+    theirs = [float(peer.step(step)) for step in tokens]
+    print(f"  {NAMES[contender]}, {number_format}: losses {ours}, PyTorch's {theirs}", flush=True)
+    if all(abs(a - b) <= BUDGET[number_format] * a for a, b in zip(ours, theirs, strict=True)):
+        return ""
+    return f"{NAMES[contender]}, {number_format}: PyTorch's losses are {theirs}, ours {ours}: not the same model"
+
+
+class Contenders:
+    """name -> work(steps) -> milliseconds a step; whoever fails is out, and said why."""
+
+    def __init__(self, program, model, device, deadline):
+        self.program, self.model, self.device, self.deadline = program, model, device, deadline
+        self.gpu = device == "cuda"
+
+    def ours(self, batch):
+        return lambda steps: self.program.ask(ask="time", batch=batch, steps=steps)["step"]
+
+    def peer(self, contender, batch, recompute):
+        peer = peer_model.PeerModel(contender, peer_model.draw(self.model, self.device), self.model, True, recompute)
+        tokens = torch.randint(self.model["vocabulary"], (batch, self.model["length"] + 1), device=self.device)
+
+        def work(steps):
+            start = time.monotonic()
+            for _ in range(steps):
+                loss = peer.step(tokens)
+            if not math.isfinite(float(loss)):  # waits
+                raise RuntimeError(f"the loss is {float(loss)}")
+            return 1e3 * (time.monotonic() - start) / steps
+
+        return work
+
+    def free(self):
+        gc.collect()
+        if self.gpu:
+            torch.cuda.empty_cache()
+
+    def start(self, make):
+        """(work, steps that fill a turn, why it failed), warmed up: our third update is the first that is replayed."""
+        try:
+            work = make()
+            work(3)
+            return work, max(1, min(50, round(1e3 * TURN_SECONDS / work(1)))) if self.gpu else 1, ""
+        except RuntimeError as trouble:  # out of memory, most often
+            why = str(trouble).splitlines()[0]
+        self.free()  # once the trace has gone, and with it what it holds
+        return None, 0, why
+
+    def rows(self, batch):
+        makers = {
+            "Lazy": lambda: self.ours(batch),
+            NAMES["sdpa"]: lambda: self.peer("sdpa", batch, False),
+            NAMES["lazy"]: lambda: self.peer("lazy", batch, False),
+        }
+        started = {name: self.start(make) for name, make in makers.items()}
+        if started[NAMES["lazy"]][0] is None:  # every score of every layer needs much memory
+            started["eager, again"] = self.start(lambda: self.peer("lazy", batch, True))
+        times = {name: [] for name, (work, _, _) in started.items() if work}
+        for _ in range(ROUNDS if self.gpu else 1):
+            for name in times:
+                work, steps, _ = started[name]
+                times[name].append(work(steps))
+            if time.monotonic() > self.deadline:
+                break
+        case = {"case": f"paper-340m B {batch}", "what": "training step", "format": "bfloat16"}
+        tokens, flop = batch * self.model["length"], peer_model.update_flop(self.model, batch)
+        for name, (work, _, why) in started.items():
+            if not work:
+                yield {**case, "contender": name, "failure": why}
+                continue
+            t = times[name] if self.gpu else [math.nan]
+            row = {"ms": statistics.median(t), "least_ms": min(t), "most_ms": max(t), "rounds": len(t)}
+            speed = {"tokens_per_second": 1e3 * tokens / row["ms"], "tflops": 1e-9 * flop / row["ms"]}
+            yield {**case, "contender": name, **row, **speed}
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("program")
+    arguments.add_argument("out")
+    arguments.add_argument("--rehearse", action="store_true")
+    arguments.add_argument("--seconds", type=float, default=100)
+    wish = arguments.parse_args()
+    gpu = not wish.rehearse
+    device = "cuda" if gpu else "cpu"
+    deadline = time.monotonic() + wish.seconds
+    program = Program(wish.program, "cuda" if gpu else "emulated")
+    result = {"torch": torch.__version__, "faults": [], "rows": []}
+
+    def save():
+        with open(wish.out, "w") as file:
+            json.dump(result, file, indent=1, allow_nan=True)
+
+    for contender in RULES:
+        for number_format in BUDGET:
+            why_not = disagreement(program, contender, number_format, SMALL if gpu else TINY, device)
+            result["faults"] += [why_not] if why_not else []
+    save()
+    how = {"attention": "elastic", "format": "bfloat16", "batch": 1}
+    loaded = program.ask(ask="load", preset="paper-340m", sizes={} if gpu else TINY, **how)
+    result["parameters"] = loaded["parameters"]
+    for batch in BATCHES if gpu else (2,):
+        contenders = Contenders(program, loaded["model"], device, deadline)
+        result["rows"] += contenders.rows(batch)
+        save()
+        contenders.free()
+        if time.monotonic() > deadline:
+            break
+    for fault in result["faults"]:
+        print("FAULT:", fault)
+    return 1 if result["faults"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
