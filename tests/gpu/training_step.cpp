@@ -1,10 +1,11 @@
-// The model's training step on a device, for who times it beside others' (training.py). Reads one
+// The model's training step on a device, for who times it beside others' (training_step.py). Reads one
 // JSON object a line, answers with one JSON object a line:
 //
 //   {"ask": "load", "preset": "toy", "sizes": {"layers": 1, ...}, "attention": "elastic",
 //    "format": "bfloat16", "batch": B, "learning_rate": r, "folder": F}
 //                                       {"parameters": n, "model": {...}}
-//       Sizes, rate and folder may be left out. With a folder, F/parameters.f32 and F/tokens.i32 [3, B, T + 1] are written, for the others.
+//       Sizes, rate and folder may be left out. In the folder, parameters.f32 and tokens.i32
+//       [3, B, T + 1] are written, for the others.
 //   {"ask": "losses"}                   {"losses": [3]} of an update on each of those
 //   {"ask": "time", "batch": B, "steps": n}    {"step": ms}
 //
