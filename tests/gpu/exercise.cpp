@@ -83,14 +83,15 @@ void exercise_decoding(Index head_dim) {
       B::round(narrow.data(), wide.data(), size);
     return narrow;
   };
-  LazyAttention a = kernels::describe({.batch = sequences,
-                                       .queries = 1,
-                                       .keys = keys,
-                                       .heads = heads,
-                                       .kv_heads = kv_heads,
-                                       .head_dim = head_dim,
-                                       .window = window},
-                                      device, std::is_same_v<A, float> ? LAZY_FLOAT32 : LAZY_BFLOAT16);
+  LazyAttention a =
+      kernels::describe({.batch = sequences,
+                         .queries = 1,
+                         .keys = keys,
+                         .heads = heads,
+                         .kv_heads = kv_heads,
+                         .head_dim = head_dim,
+                         .window = window},
+                        device, std::is_same_v<A, float> ? LAZY_FLOAT32 : LAZY_BFLOAT16);
   const auto q = rounded(sequences * heads * head_dim);
   const auto k = rounded(sequences * keys * kv_heads * head_dim);
   const auto v = rounded(sequences * keys * kv_heads * head_dim);

@@ -2,12 +2,11 @@
 //
 //   lazy_nccl
 
-#include "cuda/nccl_communicator.hpp"
-
 #include <iostream>
 #include <vector>
 
 #include "cuda/cuda_backend.hpp"
+#include "cuda/nccl_communicator.hpp"
 
 using namespace lazy;
 

@@ -51,7 +51,8 @@ Json train(const Wish& wish) {
   TransformerConfig& c = toy.model;
   TrainingConfig& t = toy.training;
   if (wish.tiny) {
-    c.layers = 1, c.channels = 32, c.heads = c.kv_heads = 1, c.inner = 40, c.context = c.window = 20;
+    c.layers = 1, c.channels = 32, c.heads = c.kv_heads = 1, c.inner = 40,
+    c.context = c.window = 20;
     t.batch = 2, t.warmup = 2, t.evaluate_every = 10, t.schedule_steps = 20;
   }
   Transformer<B, float> model(c, seed);
@@ -86,8 +87,7 @@ int main(int argc, char** argv) {
   }
   try {
     const Wish wish{argv[3], std::stod(argv[4]), std::stod(argv[5]), argc > 6};
-    const Json result =
-        with_backend(argv[1], argv[2], [&]<class B>() { return train<B>(wish); });
+    const Json result = with_backend(argv[1], argv[2], [&]<class B>() { return train<B>(wish); });
     std::cout << result.dump() << "\n";
   } catch (const std::exception& error) {
     std::cerr << "lazy_toy: " << error.what() << "\n";

@@ -1,5 +1,5 @@
-// The model's training step on a device, for who times it beside others' (training_step.py). Reads one
-// JSON object a line, answers with one JSON object a line:
+// The model's training step on a device, for who times it beside others' (training_step.py). Reads
+// one JSON object a line, answers with one JSON object a line:
 //
 //   {"ask": "load", "preset": "toy", "sizes": {"layers": 1, ...}, "attention": "elastic",
 //    "format": "bfloat16", "batch": B, "learning_rate": r, "folder": F}
@@ -39,7 +39,7 @@ Preset described(const Json& request) {
   const Json wanted = request.value("sizes", Json::object());
   for (const auto& [name, value] : wanted.items()) {
     const std::pair<const char*, Index*> sizes[] = {
-        {"vocabulary", &c.vocabulary}, {"layers", &c.layers}, {"channels", &c.channels},
+        {"vocabulary", &c.vocabulary}, {"layers", &c.layers},     {"channels", &c.channels},
         {"heads", &c.heads},           {"kv_heads", &c.kv_heads}, {"inner", &c.inner},
         {"context", &c.context},       {"window", &c.window}};
     const auto found = std::find_if(std::begin(sizes), std::end(sizes),
@@ -137,9 +137,8 @@ template <class B>
 Answers open(const Preset& preset) {
   const auto training = std::make_shared<Training<B>>(preset);
   return [training](const Json& request) {
-    return request.at("ask") == "losses"
-               ? training->losses()
-               : training->time(request.at("batch"), request.at("steps"));
+    return request.at("ask") == "losses" ? training->losses()
+                                         : training->time(request.at("batch"), request.at("steps"));
   };
 }
 
@@ -163,8 +162,8 @@ class Desk {
     const Preset preset = described(request);
     const auto table = parameter_table(preset.model);
     loaded_ = nullptr;  // its memory is needed
-    loaded_ = with_backend(device_, request.at("format"),
-                           [&]<class B>() { return open<B>(preset); });
+    loaded_ =
+        with_backend(device_, request.at("format"), [&]<class B>() { return open<B>(preset); });
     if (request.contains("folder")) {
       const std::string folder = request.at("folder");
       write_numbers(folder + "/parameters.f32", initial_parameters<float>(table, 1));
