@@ -166,6 +166,7 @@ def main():
     how = {"attention": "elastic", "format": "bfloat16", "batch": 1}
     try:
         loaded = program.ask(ask="load", preset="paper-340m", sizes={} if gpu else TINY, **how)
+        result["parameters"] = loaded["parameters"]
     except RuntimeError as trouble:
         loaded, result["left_out"] = None, str(trouble)
     for batch in (BATCHES if gpu else (2,)) if loaded else ():
