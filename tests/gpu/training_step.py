@@ -176,7 +176,8 @@ def main():
         contenders = Contenders(program, loaded["model"], device, deadline)
         result["rows"] += contenders.rows(batch)
         save()
-        contenders.free()
+        contenders.works.clear()
+        contenders.free()  # ours needs more for the next
     save()
     for fault in result["faults"]:
         print("FAULT:", fault)
