@@ -6,6 +6,8 @@
 //
 // A row's delta needs the whole row, so P and dA of a block are kept for all its keys: two strips,
 // O(T) memory. A dead tile owes three products of the five: its scores, and its parts of dQ and dK.
+// Beyond the window, where it owes the bias nothing, its dS is not formed: delta is a factor of the
+// row, which P K may be given at the end, and Q before.
 
 #include <bit>
 #include <stdexcept>
@@ -27,6 +29,16 @@ void add_rows(const T* from, Index from_pitch, Index rows, Index D, T scale, T* 
     T* target = to + r * to_pitch;
 #pragma omp simd
     for (Index d = 0; d < D; ++d) target[d] += scale * source[d];
+  }
+}
+
+// to[l] = -delta[l] * from[l] for the rows of a block, of `width` entries.
+template <class T>
+void scale_rows(const T* delta, const T* from, Index width, T* to) {
+  for (Index l = 0; l < block_queries; ++l) {
+    const T scale = -delta[l];
+#pragma omp simd
+    for (Index d = 0; d < width; ++d) to[l * width + d] = scale * from[l * width + d];
   }
 }
 
@@ -106,6 +118,12 @@ void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, In
                    width / lanes<T>);
 }
 
+// The first tile of which the bias reaches any entry. At W = 0 the diagonal tile counts as one.
+template <class T>
+Index first_biased_tile(const Head<T>& head, const Block<T>& block) {
+  return std::max<Index>(0, block.tile + 1 - divide_up(head.W + tile_keys - 1, tile_keys));
+}
+
 // P of a tile becomes dS = P (dA - delta), where dA is 0 unless `live`; adds it to the bias
 // gradient, diagonal by diagonal.
 template <class T>
@@ -130,7 +148,7 @@ void score_gradients(const Head<T>& head, const Block<T>& block, Index tile,
       }
     }
   }
-  if (distance_0 - (tile_keys - 1) >= head.W) return;
+  if (tile < first_biased_tile(head, block)) return;
   const Index table = BiasTables<T>::table_size(head.W);
   for (Index j = 0; j < block.scored_keys(tile); ++j) {
     T* dbias = ws.dbias.data() + j % bias_copies * table + BiasTables<T>::margin + distance_0 - j;
@@ -164,9 +182,11 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
     LiveVectors* live = ws.live_vectors.data() + tile * tile_groups;
     on_diagonal ? probabilities<true>(block, tile, P, live)
                 : probabilities<false>(block, tile, P, live);
-    if (!skip) call_everything_live(block, tile, live);
     ws.live[tile] = std::any_of(live, live + tile_groups, [](LiveVectors x) { return x != 0; });
-    if (!ws.live[tile]) continue;
+    if (!skip)
+      call_everything_live(block, tile, live);
+    else if (!ws.live[tile])
+      continue;
     RowSums<T> of_tile;  // added tile by tile: long sums would lose digits
     for (Index group = 0; group < tile_groups; ++group) {
       const Index j = group * tile_rows;
@@ -183,13 +203,26 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
   }
 
   std::fill_n(ws.rows.begin(), block_queries * width, T(0));
-  for (Index tile = 0; tile <= block.tile; ++tile) {
-    score_gradients(head, block, tile, ws.live_vectors.data() + tile * tile_groups, ws, sums);
-    const T* dS = ws.strip.data() + tile * tile_size;
-    accumulate_queries(block, tile, dS, ws.keys.data() + tile * tile_keys * width, ws.rows.data(),
+  // Adds X K to the block's rows and X^T Y to dK.
+  const auto accumulate = [&](Index tile, const T* Y) {
+    const T* X = ws.strip.data() + tile * tile_size;
+    accumulate_queries(block, tile, X, ws.keys.data() + tile * tile_keys * width, ws.rows.data(),
                        width);
-    accumulate_keys(block, tile, dS, ws.query_rows.data(), ws.dK.data() + tile * tile_keys * width,
-                    width);
+    accumulate_keys(block, tile, X, Y, ws.dK.data() + tile * tile_keys * width, width);
+  };
+  // [dead tiles beyond the window]
+  const Index in_window = first_biased_tile(head, block);
+  alignas(64) T delta[block_queries];
+  for (Index v = 0; v < query_vectors<T>; ++v) store(delta + v * lanes<T>, sums.delta[v]);
+  scale_rows(delta, ws.query_rows.data(), width, ws.delta_queries.data());
+  for (Index tile = 0; tile < in_window; ++tile)
+    if (!ws.live[tile]) accumulate(tile, ws.delta_queries.data());
+  scale_rows(delta, ws.rows.data(), width, ws.rows.data());
+  // [dead tiles beyond the window]
+  for (Index tile = 0; tile <= block.tile; ++tile) {
+    if (tile < in_window && !ws.live[tile]) continue;
+    score_gradients(head, block, tile, ws.live_vectors.data() + tile * tile_groups, ws, sums);
+    accumulate(tile, ws.query_rows.data());
   }
 
   for (Index l = block.first_lane; l < block.last_lane; ++l) {
@@ -296,7 +329,9 @@ void attention_backward(const AttentionShape& s, const AttentionRule& rule,
       add_rows(ws.rows.data() + block.first_lane * width, width, block.rows(), D, scale,
                grads.dq + (row + block.first_row() * s.heads) * D, s.heads * D);
       tiles += tile + 1;
-      live_tiles += std::count(ws.live.begin(), ws.live.begin() + tile + 1, 1);
+      live_tiles += options.skip_dead_tiles
+                        ? std::count(ws.live.begin(), ws.live.begin() + tile + 1, 1)
+                        : tile + 1;
       for (Index l = block.first_lane; l < block.last_lane; ++l) entries += block.position(l) + 1;
     }
 #pragma omp ordered

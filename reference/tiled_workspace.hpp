@@ -22,6 +22,7 @@ struct Workspace {
   AlignedVector<T> strip, dA;
   // Of one block, [48, padded D]: its queries, its dout, their transposes; out or dQ.
   AlignedVector<T> query_rows, dout_rows, queries, douts, rows;
+  AlignedVector<T> delta_queries;         // -delta_i q_i, of the same block
   AlignedVector<T> A;                     // one group of keys
   AlignedVector<T> dbias;                 // [4][W + margins]
   std::vector<char> live;                 // [tiles]
@@ -41,7 +42,7 @@ struct Workspace {
     reserve_forward(s);
     at_least(dA, strip.size());
     for (auto* x : {&dK, &dV}) at_least(*x, keys.size());
-    for (auto* x : {&dout_rows, &douts}) at_least(*x, queries.size());
+    for (auto* x : {&dout_rows, &douts, &delta_queries}) at_least(*x, queries.size());
     at_least(A, tile_rows * block_queries);
     at_least(live_vectors, live.size() * tile_groups);
     at_least(dbias, bias_copies * BiasTables<T>::table_size(s.window));
