@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "cuda/decode.hpp"
 #include "cuda/kernel_call.hpp"
 #include "cuda/layers/layers.hpp"
 #include "cuda/matrix_products.hpp"
@@ -28,6 +29,17 @@ LazySizes sizes_of(const LazyAttention& a) {
   LazySizes sizes;
   must(lazy_attention_sizes(&a, &sizes));
   return sizes;
+}
+
+/// Whether the kernels of decoding compute this. What they answer has no backward.
+bool decodes(const LazyAttention& a) {
+  return a.queries == 1 && emulated::decoding().supports(a.type, a.head_dim);
+}
+
+std::size_t decode_workspace(const LazyAttention& a) {
+  LazyDecodeSizes sizes;
+  must(lazy_attention_decode_sizes(&a, &sizes));
+  return sizes.workspace;
 }
 
 template <class A>
@@ -181,8 +193,10 @@ void KernelBackend<device, A>::join_heads(A* dqkv, const A* dq, const A* dk, con
 
 template <LazyDevice device, class A>
 void KernelBackend<device, A>::reserve(const AttentionShape& s) {
-  const LazySizes sizes = sizes_of(described<A>(device, s, {}));
-  workspace(std::max(sizes.forward_workspace, sizes.backward_workspace));
+  const LazyAttention a = described<A>(device, s, {});
+  const LazySizes sizes = sizes_of(a);
+  workspace(std::max(
+      {sizes.forward_workspace, sizes.backward_workspace, decodes(a) ? decode_workspace(a) : 0}));
 }
 
 template <LazyDevice device, class A>
@@ -191,9 +205,14 @@ void KernelBackend<device, A>::attention_forward(const AttentionShape& s, const 
                                                  const AttentionOutputs<A, float>& out,
                                                  AttentionMemory* memory) {
   const LazyAttention a = described<A>(device, s, rule);
-  const LazySizes sizes = sizes_of(a);
   const LazyInputs given = inputs(rule, in);
   LazyOutputs outputs{out.out, out.lse, nullptr, nullptr};
+  if (!memory && decodes(a)) {
+    must(lazy_attention_decode(&a, &given, &outputs, workspace(decode_workspace(a)),
+                               stream_of(device)));
+    return;
+  }
+  const LazySizes sizes = sizes_of(a);
   if (memory && sizes.needs_live_sums) {
     resize(memory->live_sums, s.batch * s.queries * s.heads * 2 * s.head_dim);
     outputs.live_sums = memory->live_sums.data();

@@ -128,7 +128,7 @@ struct KernelBackend {
   /// this it allocates nothing.
   static void reserve(const AttentionShape& shape);
   /// As tiled::attention_forward, of the rules elastic and softmax. `memory` null: there will be no
-  /// backward.
+  /// backward; one query a sequence is then answered by the kernels of decoding, if they compute D.
   static void attention_forward(const AttentionShape& shape, const AttentionRule& rule,
                                 const AttentionInputs<A, float>& in,
                                 const AttentionOutputs<A, float>& out, AttentionMemory* memory);

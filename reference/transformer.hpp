@@ -165,6 +165,7 @@ class Transformer {
   bool has_logits_ = false;           // or their gradient
   typename B::template Buffer<int> tokens_, order_, targets_;
   typename B::template Buffer<Index> past_, lengths_;
+  typename B::Recording decoding_;                       // one token for each sequence of a cache
   typename B::template Buffer<StepInputs> step_inputs_;  // of loss and backward
   std::vector<LayerActivations> layers_;
   Buffer last_, final_rstd_, losses_;

@@ -3,6 +3,7 @@
 // host asks of a model, decoding and inspection.
 
 #include <cmath>
+#include <cstdint>
 
 #include "reference/transformer_passes.hpp"
 
@@ -73,7 +74,14 @@ void Transformer<B, T>::append(std::span<const int> tokens, KeyValueCache<B, T>&
   detail::assign<B>(past_, past);
   detail::assign<B>(lengths_, lengths);
   reserve(Index(past.size()), length, cache.capacity);
-  run(&cache, first);
+  // One token for each sequence is the step that a loop repeats: all that changes between two lies
+  // on the device, so that one recording serves all lengths. A cache is known by where it lies; if
+  // it went and another took its place, memory was taken in between.
+  if (length == 1 && past.size() == cache.lengths.size())
+    B::run(decoding_, static_cast<Index>(reinterpret_cast<std::intptr_t>(cache.keys[0].data())),
+           [&] { run(&cache, 0); });
+  else
+    run(&cache, first);
   for (std::size_t b = 0; b < past.size(); ++b)
     if (past[b] >= 0) cache.lengths[first + b] = lengths[b];
 }

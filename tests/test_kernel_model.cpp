@@ -98,3 +98,29 @@ TEST_CASE("two runs of the model on the kernels leave the same bytes", "[kernels
   };
   CHECK(parameters() == parameters());
 }
+
+TEST_CASE("a recorded decoding step serves all lengths", "[kernels][model][decoding]") {
+  const TransformerConfig config = parity_config();
+  const std::vector<int> prompt = random_batch(1, 5, config.vocabulary).tokens;
+  // Memory taken before a step has it run anew instead of replayed.
+  const auto decoded = [&](bool anew) {
+    using Backend = EmulatedBFloat16Backend;
+    Transformer<Backend, float> model(config, 1);
+    auto cache = model.make_cache(12, 2), other = model.make_cache(9, 2);
+    model.decode(prompt, cache, 1);
+    std::vector<std::vector<float>> logits;
+    const auto step = [&](const std::vector<int>& tokens, auto& of) {
+      Backend::Buffer<float> taken;
+      if (anew) Backend::resize(taken, 1);
+      std::vector<float> rows = model.decode_each(tokens, of);
+      if (tokens[1] < 0) rows.resize(rows.size() / 2);
+      logits.push_back(std::move(rows));
+    };
+    for (int n = 0; n < 6; ++n) step({n, n == 4 ? -1 : n + 7}, cache);
+    for (int n = 0; n < 4; ++n) step({n, n + 7}, other);
+    cache.lengths[1] = 0;  // another sequence in its place
+    for (int n = 0; n < 4; ++n) step({n, n + 7}, cache);
+    return logits;
+  };
+  CHECK(decoded(false) == decoded(true));
+}
