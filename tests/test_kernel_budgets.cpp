@@ -10,6 +10,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/cubin.hpp"
+#include "tests/decode_answers.hpp"
 #include "tests/kernel_answers.hpp"
 #include "tests/layer_checks.hpp"
 
@@ -55,6 +56,16 @@ std::map<std::string, std::size_t> launched_by_layers(Index C) {
   return launched;
 }
 
+/// Shared memory that a block of a decoding kernel asks for: <type, D> or <type, D, heads a block>.
+std::size_t shared_bytes_of_decoding(const std::string& name, const std::string& launch) {
+  std::vector<Index> numbers;
+  for (std::size_t i = name.find(','); i < name.size(); i = name.find(',', i + 1))
+    numbers.push_back(std::stoi(name.substr(i + 1)));
+  const Index D = numbers.empty() ? 64 : numbers[0], heads = numbers.size() > 1 ? numbers[1] : 8;
+  const auto problem = make_problem<float>({{1, 1, 1, heads, 1, D, 1}, {}, {-1}});
+  return decode_values(problem, {}).shared_bytes.at(launch);
+}
+
 /// Shared memory that a block of a kernel asks for when it is launched, whose D and format are
 /// those in the compiled kernel's name. A layer's kernel is given rows of 1024 channels, or, where
 /// it moves one number at a time, of 1023.
@@ -62,6 +73,7 @@ std::size_t shared_bytes_of(const std::string& name) {
   const std::size_t arguments = std::min(name.find('<'), name.size());
   std::string launch = name.substr(0, arguments);
   if (const auto end = launch.find("_kernel"); end + 7 == launch.size()) launch.erase(end);
+  if (launch.rfind("decode", 0) == 0) return shared_bytes_of_decoding(name, launch);
   const Index channels = name.find("1>") == std::string::npos ? 1024 : 1023;
   static std::map<std::pair<bool, Index>, std::map<std::string, std::size_t>> by_layers;
   const bool bfloat16 = name.find("BFloat16") != std::string::npos;

@@ -71,6 +71,8 @@ TEST_CASE("an access out of bounds by one is found at its line", "[simt]") {
   check_found(neighbours_out_of_bounds, Fault::out_of_bounds);
   check_found(misaligned_copy, Fault::misaligned);
   check_found(misaligned_neighbours, Fault::misaligned);
+  check_found(misaligned_piece, Fault::misaligned);
+  check_found(piece_beyond_the_end, Fault::out_of_bounds);
 }
 
 TEST_CASE("a read of shared memory that nobody wrote in this block is found", "[simt]") {
@@ -158,6 +160,51 @@ TEST_CASE("a mask late by one gives other numbers", "[simt]") {
   const auto right = sums(causal_sum<0>), late = sums(causal_sum<1>);
   for (int i = 0; i < 64; ++i) CHECK(right[i] == float(i * (i + 1) / 2));
   for (int i = 0; i + 1 < 64; ++i) CHECK(late[i] == right[i + 1]);
+}
+
+namespace {
+
+template <class T>
+struct Pieces {
+  Global<const T> in;
+  Global<float> out;
+  Global<int> votes;
+};
+
+template <class T>
+void copy_pieces(Pieces<T> a) {
+  constexpr int count = 16 / sizeof(T);
+  const int i = thread_index();
+  const auto numbers = unpack<T>(load_piece(a.in, count * i));
+  for (int n = 0; n < count; ++n) a.out[count * i + n] = numbers[n];
+  a.votes[i] = count_ones(ballot(i % 3 == 0 || i == 31) >> i);  // of this lane and the later ones
+}
+
+template <class T>
+void check_pieces() {
+  constexpr int size = 32 * 16 / sizeof(T);
+  const auto in = counted<T>(size, 0.125f);
+  std::vector<float> out(size);
+  std::vector<int> votes(32);
+  Machine machine;
+  const Launch how{"copy_pieces", {}, 32, 0, &machine};
+  launch(how, copy_pieces<T>,
+         {view(in.data(), size), view(out.data(), size), view(votes.data(), 32)});
+  for (int i = 0; i < size; ++i) CHECK(out[i] == lazy::to_float(in[i]));
+  for (int i = 31, voters = 0; i >= 0; --i) {
+    voters += i % 3 == 0 || i == 31;
+    CHECK(votes[i] == voters);
+  }
+  CHECK(machine.counters.loaded_bytes == 32 * 16);
+}
+
+}  // namespace
+
+TEST_CASE("pieces of 16 bytes hold their numbers and are counted; a ballot has a bit a lane",
+          "[simt]") {
+  check_pieces<float>();
+  check_pieces<BFloat16>();
+  check_pieces<Float16>();
 }
 
 TEST_CASE("an impossible launch is refused", "[simt]") {

@@ -134,6 +134,16 @@ inline void misaligned_copy(Wrong a) {
   copy_async<float>(x, 0, a.out + blamed(a, 1), true);
 }
 
+inline void misaligned_piece(Wrong a) {
+  const Piece piece = load_piece<float>(a.out, blamed(a, 3));
+  a.out[thread_index()] = unpack<float>(piece)[0];
+}
+
+inline void piece_beyond_the_end(Wrong a) {
+  const Piece piece = load_piece<float>(a.out, blamed(a, 256));
+  a.out[thread_index()] = unpack<float>(piece)[0];
+}
+
 inline void misaligned_neighbours(Wrong a) {
   a.out[thread_index()] = load<4>(a.out, blamed(a, 2))[0];
 }

@@ -41,6 +41,10 @@ class LazySizes(ctypes.Structure):
     ]
 
 
+class LazyDecodeSizes(ctypes.Structure):
+    _fields_ = [("workspace", c_size_t)]
+
+
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 CUDA, EMULATED = 0, 1
 
@@ -65,6 +69,9 @@ class Library:
             c_void_p,
             c_void_p,
         ]
+
+        self.c.lazy_attention_decode_sizes.argtypes = [shape, POINTER(LazyDecodeSizes)]
+        self.c.lazy_attention_decode.argtypes = [shape, POINTER(LazyInputs), POINTER(LazyOutputs), c_void_p, c_void_p]
 
     def must(self, status):
         if status != 0:
@@ -157,3 +164,26 @@ class Call:
         last_position = (first + s.tile_rows).clamp(max=self.shape.queries) - 1 + self.shape.keys - self.shape.queries
         visible = torch.where(real, last_position // s.tile_keys + 1, 0)
         return float(bits.sum() / (visible.sum() * len(bits)))
+
+
+class Decoding:
+    """One query a sequence, q [B, 1, H, D], against a cache k, v [B, T, Hkv, D] of which `lengths` [B] keys are valid."""
+
+    def __init__(self, library, q, k, v, bias, tau, lengths):
+        B, _, H, D = q.shape
+        self.library, self.tensors = library, (q, k, v, bias, tau, lengths)
+        device = CUDA if q.is_cuda else EMULATED
+        self.shape = LazyAttention(B, 1, k.shape[1], H, k.shape[2], D, bias.shape[1], TYPES[q.dtype], device, None, 0, 0)
+        sizes = LazyDecodeSizes()
+        library.must(library.c.lazy_attention_decode_sizes(self.shape, sizes))
+        self.out, self.lse = torch.full_like(q, torch.nan), torch.full((B, H, 1), torch.nan, device=q.device)
+        self.space = torch.empty(max(sizes.workspace, 1), dtype=torch.uint8, device=q.device)
+        self.inputs = LazyInputs(*map(address, self.tensors))
+        self.outputs = LazyOutputs(address(self.out), address(self.lse), None, None)
+
+    def run(self):
+        stream = torch.cuda.current_stream().cuda_stream if self.shape.device == CUDA else None
+        self.library.must(
+            self.library.c.lazy_attention_decode(self.shape, self.inputs, self.outputs, address(self.space), stream)
+        )
+        return self.out

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import torch
 
 import contenders as others
+import decoding
 import kernels
 
 # name: B, H, T, D, W, decay of the bias -distance / decay (None: random). What matters most comes first: time may run out.
@@ -261,6 +262,15 @@ def main():
             valid[name] = (function, is_lazy)
         print(f"  {name}: {why_not or 'computes the same as float64 says'}", flush=True)
     save()
+
+    for name, case in (decoding.CASES if gpu else decoding.REHEARSAL).items():
+        rows, faults = decoding.time_case(clock, library, interleaved, name, case, device)
+        result["rows"] += rows
+        result["faults"] += faults
+        save()
+        print(f"  {name}: {len(rows)} rows, {len(faults)} faults", flush=True)
+        if gpu:
+            torch.cuda.empty_cache()
 
     for dtype in (torch.bfloat16, torch.float32):
         for name, case in (CASES if gpu else REHEARSAL).items():
