@@ -104,8 +104,7 @@ struct PlainBackend {
     const Values<float> in = loaded(logits, N * V);
     assign(losses, scalar_cross_entropy(in, loaded(targets, N), V));
     if (dlogits)
-      assign(dlogits,
-             scalar_cross_entropy_backward(in, loaded(targets, N), V, inputs->loss_scale));
+      assign(dlogits, scalar_cross_entropy_backward(in, loaded(targets, N), V, inputs->loss_scale));
   }
 
   template <class T>
