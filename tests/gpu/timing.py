@@ -1,6 +1,6 @@
 """Times every rung and its contenders side by side: one process, turns in every round, CUDA events, medians.
 
-    timing.py LIBRARY OUT.json [--baseline FILE.py:function] [--rehearse] [--seconds N]
+    timing.py LIBRARY OUT.json [--atomics LIBRARY] [--baseline FILE.py:function] [--rehearse] [--seconds N]
 
 Nobody is timed who errs: every contender is held against float64 on a small problem, and the kernels again at full size. Inputs
 rotate, so that nobody finds them in the cache. With --rehearse everything runs on the CPU at tiny sizes, the kernels emulated, and no time
@@ -86,6 +86,19 @@ def judge(name, function, is_lazy, device):
     for tensor, x, y in zip(("out", "dq", "dk", "dv", "dbias", "dtau"), got, expected):
         if x is not None and not (tensor in ("dbias", "dtau") and not is_lazy) and not error(x, y) <= 2 * ERROR[torch.bfloat16]:
             return f"errs: {tensor} by {error(x, y):.1%} of its largest entry"
+    return ""
+
+
+def judge_library(library, device):
+    """The same of another build of our kernels."""
+    for D in (64, 128):
+        p = problem((2, 2, 256 if device == "cuda" else 80, D, 40, None), torch.bfloat16, device, 5)
+        call = kernels.Call(library, *p.inputs, rung="v2")
+        call.forward()
+        got = [call.out, *call.backward(p.dout)]
+        for tensor, x, y in zip(("out", "dq", "dk", "dv", "dbias", "dtau"), got, exact(p, others.eager_lazy)):
+            if not error(x, y) <= 2 * ERROR[torch.bfloat16]:
+                return f"errs: {tensor}, D {D}, by {error(x, y):.1%} of its largest entry"
     return ""
 
 
@@ -175,10 +188,17 @@ def rungs(case_name, dtype):
     return ["v2"] if dtype == torch.bfloat16 else [rung for rung, names in FLOAT_CASES.items() if case_name in names]
 
 
-def time_case(clock, library, valid, case_name, case, dtype, device):
-    """Rows of one case in one format; and what our kernels got wrong there."""
+def time_case(clock, library, atomics, valid, case_name, case, dtype, device):
+    """Rows of one case in one format; and what our kernels got wrong there. `atomics`: atomics.cu, or None."""
     problems = [problem(case, dtype, device, seed) for seed in range(3 if clock.gpu else 1)]
     works, faults, facts = {"forward": {}, "forward + backward": {}}, [], {}
+
+    def forward_then_backward(calls):
+        def work(i):
+            calls[i % len(calls)].forward()
+            calls[i % len(calls)].backward(problems[i % len(calls)].dout)
+
+        return work
 
     for rung in rungs(case_name, dtype):
         calls = {training: [kernels.Call(library, *p.inputs, rung=rung, training=training) for p in problems] for training in (False, True)}
@@ -195,13 +215,12 @@ def time_case(clock, library, valid, case_name, case, dtype, device):
         def forward(i, calls=calls[False]):
             calls[i % len(calls)].forward()
 
-        def both(i, calls=calls[True]):
-            call = calls[i % len(calls)]
-            call.forward()
-            call.backward(problems[i % len(problems)].dout)
-
         works["forward"][f"Lazy {rung}"] = forward
-        works["forward + backward"][f"Lazy {rung}"] = both
+        works["forward + backward"][f"Lazy {rung}"] = forward_then_backward(calls[True])
+
+    if atomics and dtype == torch.bfloat16:
+        calls = [kernels.Call(atomics, *p.inputs, rung="v2") for p in problems]
+        works["forward + backward"]["v2 with atomics"] = forward_then_backward(calls)
 
     def other(function, gradients):
         def work(i):
@@ -233,6 +252,7 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("library")
     arguments.add_argument("out")
+    arguments.add_argument("--atomics")
     arguments.add_argument("--baseline")
     arguments.add_argument("--rehearse", action="store_true")
     arguments.add_argument("--seconds", type=float, default=200)
@@ -261,6 +281,10 @@ def main():
         else:
             valid[name] = (function, is_lazy)
         print(f"  {name}: {why_not or 'computes the same as float64 says'}", flush=True)
+    atomics = kernels.Library(wish.atomics) if wish.atomics else None
+    if atomics and (why_not := judge_library(atomics, device)):
+        result["left_out"]["v2 with atomics"], atomics = why_not, None
+        result["faults"] += [f"v2 with atomics {why_not}"] if not gpu else []
     save()
 
     for name, case in (decoding.CASES if gpu else decoding.REHEARSAL).items():
@@ -277,7 +301,7 @@ def main():
             if clock.over():
                 result["left_out"][f"{name}, {dtype}"] = "no time left"
             elif rungs(name, dtype):
-                rows, faults = time_case(clock, library, valid, name, case, dtype, device)
+                rows, faults = time_case(clock, library, atomics, valid, name, case, dtype, device)
                 result["rows"] += rows
                 result["faults"] += faults
                 save()

@@ -19,9 +19,9 @@ def read(folder, name, *shape):
     return torch.from_numpy(np.fromfile(f"{folder}/{name}.f32", dtype=np.float32).reshape(shape)).clone()
 
 
-def tables(length, window):
+def tables(length, window, device="cpu"):
     """What a layer keeps for a length: [T, T] index into the bias, who lies within the window, who in the future; counts [T, 1]."""
-    position = torch.arange(length)
+    position = torch.arange(length, device=device)
     distance = position[:, None] - position[None, :]
     return SimpleNamespace(
         index=distance.clamp(0, max(window - 1, 0)),

@@ -71,10 +71,11 @@ class Desk:
         if ask == "time":
             return attention.time(self.problem, request["contender"], request["seconds"])
         if ask == "load training":
-            self.training = training.Training(request["contender"], request["folder"], **request["model"])
-            return {"losses": [self.training.step(i) for i in range(request["steps"])]}
+            parameters, self.tokens = training.read(request["folder"], **request["model"])
+            self.training = training.Training(request["contender"], parameters, **request["model"])
+            return {"losses": [self.training.step(self.tokens[i]).item() for i in range(request["steps"])]}
         if ask == "time training":
-            return {"step": self.training.time(request["seconds"])}
+            return {"step": training.time(self.training, self.tokens[0], request["seconds"])}
         return {"error": "asked for " + ask}
 
 

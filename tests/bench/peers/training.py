@@ -1,4 +1,4 @@
-"""The same small Transformer in PyTorch: pre-RMSNorm, RoPE, eager attention, SwiGLU, tied head, AdamW with clipping."""
+"""The same small Transformer in PyTorch: pre-RMSNorm, RoPE, eager attention, SwiGLU, AdamW with clipping."""
 
 from time import perf_counter
 
@@ -25,21 +25,28 @@ def rotate(x, cos, sin):
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
+def read(folder, table, batch, length, **rest):
+    """Parameters by name, from parameters.f32 in the table's order, and tokens.i32 [steps, B, T + 1]."""
+    values, parameters, at = np.fromfile(f"{folder}/parameters.f32", dtype=np.float32), {}, 0
+    for name, shape in table.items():
+        size = int(np.prod(shape))
+        parameters[name] = torch.from_numpy(values[at : at + size].reshape(shape).copy())
+        at += size
+    tokens = np.fromfile(f"{folder}/tokens.i32", dtype=np.int32).reshape(-1, batch, length + 1)
+    return parameters, torch.from_numpy(tokens.astype(np.int64))
+
+
 class Training:
-    def __init__(self, contender, folder, **model):
-        """model: names, shapes and decays of the parameters in the order of parameters.f32, sizes, AdamW's numbers."""
+    norm = staticmethod(rms_norm)
+
+    def __init__(self, contender, parameters, **model):
+        """parameters: by name, on the device that trains. model: sizes, names of those that decay, AdamW's numbers."""
         self.m, self.contender = model, contender
-        values = np.fromfile(f"{folder}/parameters.f32", dtype=np.float32)
-        self.parameters, at = {}, 0
-        for name, shape in model["table"].items():
-            size = int(np.prod(shape))
-            slice = torch.from_numpy(values[at : at + size].reshape(shape).copy())
-            self.parameters[name] = slice.requires_grad_()
-            at += size
-        tokens = np.fromfile(f"{folder}/tokens.i32", dtype=np.int32).reshape(-1, model["batch"], model["length"] + 1)
-        self.tokens = torch.from_numpy(tokens.astype(np.int64))
-        self.rope = rope_table(model["length"], model["channels"] // model["heads"], model["rope_base"])
-        self.tables = attention.tables(model["length"], model["window"])
+        self.parameters = {name: p.requires_grad_() for name, p in parameters.items()}
+        device = parameters["model.embed_tokens.weight"].device
+        rope = rope_table(model["length"], model["channels"] // model["heads"], model["rope_base"])
+        self.rope = [x.to(device) for x in rope]
+        self.tables = attention.tables(model["length"], model["window"], device)
         decayed = [p for n, p in self.parameters.items() if n in model["decayed"]]
         others = [p for n, p in self.parameters.items() if n not in model["decayed"]]
         groups = [{"params": decayed, "weight_decay": model["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
@@ -54,8 +61,11 @@ class Training:
         function, names = attention.contenders[self.contender]
         weights = {"q": "q_proj", "k": "k_proj", "v": "v_proj"}
         q, k, v = (F.linear(x, p[f"{layer}self_attn.{w}.weight"]) for w in weights.values())
-        q, k, v = (y.view(*x.shape[:2], m["heads"], -1) for y in (q, k, v))
-        q, k = rotate(q, *self.rope), rotate(k, *self.rope)
+        q, k, v = (y.view(*x.shape[:2], -1, m["channels"] // m["heads"]) for y in (q, k, v))
+        cos, sin = (x.to(q.dtype) for x in self.rope)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if k.shape[2] < q.shape[2]:  # a key head for several query heads
+            k, v = (y.repeat_interleave(q.shape[2] // y.shape[2], 2) for y in (k, v))
         rest = {"bias": "distance_bias", "tau": "tau"}
         rest = [p[f"{layer}self_attn.{rest[name]}"] for name in names if name in rest]
         out = attention.by_heads(function, q, k, v, *rest, self.tables)
@@ -65,29 +75,36 @@ class Training:
         gate, up, down = (self.parameters[f"{layer}mlp.{w}_proj.weight"] for w in ("gate", "up", "down"))
         return F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down)
 
-    def loss(self, tokens):
+    def block(self, layer, x):
         p, epsilon = self.parameters, self.m["norm_epsilon"]
+        x = x + self.attend(layer, self.norm(x, p[layer + "input_layernorm.weight"], epsilon))
+        return x + self.mlp(layer, self.norm(x, p[layer + "post_attention_layernorm.weight"], epsilon))
+
+    def loss(self, tokens):
+        """Of tokens [B, T + 1]: each but the first is a target."""
+        p = self.parameters
         embedding = p["model.embed_tokens.weight"]
         x = F.embedding(tokens[:, :-1], embedding)
         for l in range(self.m["layers"]):
-            layer = f"model.layers.{l}."
-            x = x + self.attend(layer, rms_norm(x, p[layer + "input_layernorm.weight"], epsilon))
-            x = x + self.mlp(layer, rms_norm(x, p[layer + "post_attention_layernorm.weight"], epsilon))
-        logits = F.linear(rms_norm(x, p["model.norm.weight"], epsilon), p.get("lm_head.weight", embedding))
+            x = self.block(f"model.layers.{l}.", x)
+        x = self.norm(x, p["model.norm.weight"], self.m["norm_epsilon"])
+        logits = F.linear(x, p.get("lm_head.weight", embedding))
         return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
-    def step(self, batch):
+    def step(self, tokens):
+        """One update; the loss before it, where it was computed."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.tokens[batch % len(self.tokens)])
+        loss = self.loss(tokens)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.m["clip"])
         self.optimizer.step()
-        return loss.item()
+        return loss.detach()
 
-    def time(self, seconds):
-        def once():
-            start = perf_counter()
-            self.step(0)
-            return {"step": 1e3 * (perf_counter() - start)}
 
-        return turn(seconds, once)["step"]
+def time(training, tokens, seconds):
+    def once():
+        start = perf_counter()
+        training.step(tokens).item()
+        return {"step": 1e3 * (perf_counter() - start)}
+
+    return turn(seconds, once)["step"]
