@@ -1,8 +1,9 @@
 // The parity card: every rung of the ladder in every format it computes, error against float64
-// beside the error of the plain program in that format, on the GPU if there is one, else emulated.
+// beside the error of the plain program in that format, on the GPU if there is one, else emulated;
+// then a whole model, judged in the same way.
 //
-//   lazy_parity [--device auto|cuda|emulated] [--grid short|full] [--only RUNG] [--seed N]
-//               [--no-poison] [--commit TEXT] [--out FILE.json]
+//   lazy_parity [--device auto|cuda|emulated] [--grid short|full] [--only RUNG|model] [--seed N]
+//               [--no-poison] [--no-model] [--commit TEXT] [--out FILE.json]
 //
 // Exit code 0 if all is green, 1 if not, 2 if it was asked something impossible.
 
@@ -13,6 +14,7 @@
 
 #include "tests/parity/card.hpp"
 #include "tests/parity/choose_device.hpp"
+#include "tests/parity/model_card.hpp"
 
 using namespace lazy;
 using namespace lazy::test;
@@ -22,7 +24,7 @@ namespace {
 struct Wish {
   std::string device = "auto", grid = "", only, commit = "unknown", out, command;
   std::uint64_t seed = 1;
-  bool poison = true;
+  bool poison = true, model = true;
 };
 
 Wish read(int argc, char** argv) {
@@ -35,14 +37,14 @@ Wish read(int argc, char** argv) {
   for (int i = 0; i < argc; ++i) wish.command += (i ? " " : "") + std::string(argv[i]);
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
-    if (option == "--no-poison") {
-      wish.poison = false;
+    if (option == "--no-poison" || option == "--no-model") {
+      (option == "--no-poison" ? wish.poison : wish.model) = false;
       continue;
     }
     if (!texts.contains(option) && option != "--seed")
       throw std::invalid_argument(option +
                                   " is no option; there are --device --grid --only --seed "
-                                  "--no-poison --commit --out");
+                                  "--no-poison --no-model --commit --out");
     if (++i == argc) throw std::invalid_argument(option + " needs a value behind it");
     if (option == "--seed")
       wish.seed = std::stoull(argv[i]);
@@ -64,8 +66,9 @@ std::vector<ParityCase> chosen_cases(const Wish& wish, LazyDevice device) {
   std::vector<ParityCase> chosen;
   for (const ParityCase& c : grid == "full" ? full_grid(wish.seed) : short_grid(wish.seed))
     if (wish.only.empty() || wish.only == c.rung) chosen.push_back(c);
-  if (chosen.empty())
-    throw std::invalid_argument("--only " + wish.only + " is no rung; leave it out to see them");
+  if (chosen.empty() && wish.only != "model")
+    throw std::invalid_argument("--only " + wish.only +
+                                " is no rung, nor model; leave it out to see them");
   return chosen;
 }
 
@@ -77,31 +80,40 @@ int show_card(const Wish& wish) {
             << "float64 / of the plain program in the same format.\n"
             << card_heading() << "\n";
 
-  auto lines = nlohmann::ordered_json::array();
-  int red = 0;
+  auto lines = nlohmann::ordered_json::array(), model_lines = lines;
+  std::size_t green = 0, red = 0;
 #pragma omp parallel for ordered schedule(dynamic, 1)
   for (std::size_t i = 0; i < cases.size(); ++i) {
     const ParityResult result = ask(cases[i], device, wish.poison);
 #pragma omp ordered
     {
       std::cout << card_line(result) << "\n";
-      if (!result.passes()) {
-        ++red;
+      ++(result.passes() ? green : red);
+      if (!result.passes())
         std::cout << "     " << result.faults() << "\n     " << describe(result.asked.recipe)
                   << "\n";
-      }
       std::cout << std::flush;
       lines.push_back(card_json(result));
     }
   }
-  std::cout << cases.size() - red << " green, " << red << " red, on " << device_text << "\n";
+  if (wish.model && (wish.only.empty() || wish.only == "model")) {
+    std::cout << model_heading() << "\n";
+    for (const ModelResult& result : ask_models(wish.seed, device)) {
+      std::cout << model_line(result) << "\n";
+      ++(result.passes() ? green : red);
+      if (!result.passes()) std::cout << "     " << result.faults() << "\n";
+      model_lines.push_back(model_json(result));
+    }
+  }
+  std::cout << green << " green, " << red << " red, on " << device_text << "\n";
   if (!wish.out.empty()) {
     const nlohmann::ordered_json card{{"device", device_text},
                                       {"commit", wish.commit},
                                       {"command", wish.command},
-                                      {"green", cases.size() - red},
+                                      {"green", green},
                                       {"red", red},
-                                      {"cases", lines}};
+                                      {"cases", lines},
+                                      {"models", model_lines}};
     std::ofstream file(wish.out);
     file << card.dump(1) << "\n";
     if (!file.flush())
