@@ -55,7 +55,7 @@ TEST_CASE("two runs of the model on the kernels leave the same bytes", "[kernels
 }
 
 TEST_CASE("a recorded decoding step serves all lengths", "[kernels][model][decoding]") {
-  const TransformerConfig config = parity_config();
+  const TransformerConfig config = parity_model(1).config;
   const std::vector<int> prompt = random_batch(1, 5, config.vocabulary).tokens;
   // Memory taken before a step has it run anew instead of replayed.
   const auto decoded = [&](bool anew) {
