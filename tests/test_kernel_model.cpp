@@ -72,7 +72,7 @@ TEST_CASE("a recorded decoding step serves all lengths", "[kernels][model][decod
       logits.push_back(std::move(rows));
     };
     for (int n = 0; n < 6; ++n) step({n, n == 4 ? -1 : n + 7}, cache);
-    for (int n = 0; n < 4; ++n) step({n, n + 7}, other);
+    for (int n = 0; n < 4; ++n) step({n + 20, n + 27}, other);
     cache.lengths[1] = 0;  // another sequence in its place
     for (int n = 0; n < 4; ++n) step({n, n + 7}, cache);
     return logits;
