@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := menu
 VERBS := $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)
-VARIABLES := TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA PROMPT TOKENS THREADS PORTABLE PEERS SECONDS KILLS MUTANTS PREFIX N PYTHON TORCH
+VARIABLES := TEXT STEPS OUT SEED DEVICE PRECISION PRESET ATTENTION POSITION DATA PROMPT TOKENS THREADS PORTABLE PEERS SECONDS KILLS MUTANTS PREFIX N PYTHON TORCH
 
 given := $(strip $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$(filter-out -*,$v))))
 unknown := $(firstword $(filter-out $(VARIABLES),$(given)))
@@ -33,7 +33,8 @@ unexport MAKEFLAGS
 
 cores := $(shell getconf _NPROCESSORS_ONLN)
 flag = $${$1:+--$2 "$$$1"}
-choices = $(call flag,STEPS,steps) $(call flag,SEED,seed) $(call flag,PRESET,preset) $(call flag,DATA,data)
+device = $(call flag,DEVICE,device) $(call flag,PRECISION,precision)
+choices = $(call flag,STEPS,steps) $(call flag,SEED,seed) $(call flag,PRESET,preset) $(call flag,DATA,data) $(device)
 
 # $(call configure,FOLDER,FLAGS) does nothing where it was done; $(call compile,FOLDER,TARGETS).
 configure = [ -e $1/Makefile ] || [ -e $1/build.ninja ] || cmake -S . -B $1 $2 >&2
@@ -74,13 +75,13 @@ doctor:      ## what this machine has, and what each missing piece takes
 build: ready ## the tool and the tests
 	@$(call configure,build,$(native))
 	@$(call compile,build,all)
-train: given-text tool ## train a model: TEXT STEPS OUT SEED PRESET ATTENTION POSITION DATA
+train: given-text tool ## train a model: TEXT STEPS OUT SEED DEVICE PRECISION PRESET ATTENTION POSITION DATA
 	@text="$$TEXT"; [ -n "$$TEXT$$DATA" ] || [ "$$PRESET" = backcopy ] || [ ! -s data/bible.txt ] || text=data/bible.txt; \
 	build/lazy train $${text:+--text "$$text"} --out "$$OUT" $(choices) $(call flag,ATTENTION,attention) $(call flag,POSITION,position)
-resume: given-model tool ## go on training in OUT, up to STEPS in all
-	@build/lazy train --resume "$$OUT" $(call flag,STEPS,steps)
-generate: given-model tool ## let the model in OUT write: PROMPT TOKENS SEED
-	@build/lazy generate --model "$$OUT" $(call flag,PROMPT,prompt) $(call flag,TOKENS,tokens) $(call flag,SEED,seed)
+resume: given-model tool ## go on training in OUT, up to STEPS in all, on any DEVICE
+	@build/lazy train --resume "$$OUT" $(call flag,STEPS,steps) $(device)
+generate: given-model tool ## let the model in OUT write: PROMPT TOKENS SEED DEVICE PRECISION
+	@build/lazy generate --model "$$OUT" $(device) $(call flag,PROMPT,prompt) $(call flag,TOKENS,tokens) $(call flag,SEED,seed)
 inspect: given-text given-model tool ## tables and report of the model in OUT, on TEXT
 	@build/lazy inspect --model "$$OUT" $(call flag,TEXT,text)
 compare: given-text tool ## train several kinds alike, one table: ATTENTION=lazy,softmax TEXT DATA PRESET STEPS SEED
@@ -127,7 +128,7 @@ fuzz: clang  ## feed each parser broken files for SECONDS
 test-processes: ready ## one model trained by two processes (MPI), against one process
 	@bash apps/setup.sh mpi
 	@cmake -S . -B build $(if $(wildcard build/Makefile build/build.ninja),,$(native)) >&2
-	@$(call compile,build,two_processes)
+	@$(call compile,build,two_processes train_together)
 	@$(call run,build,processes)
 chaos: tool  ## kill -9 while saving, KILLS times
 	@tests/chaos/run $(KILLS)

@@ -6,7 +6,6 @@
 
 #include "apps/comparison_report.hpp"
 #include "apps/errors.hpp"
-#include "apps/memory.hpp"
 #include "apps/model_options.hpp"
 #include "apps/progress.hpp"
 #include "apps/run_report.hpp"
@@ -16,6 +15,7 @@ namespace {
 
 struct CompareOptions {
   ModelOptions model;
+  DeviceOptions device;
   std::vector<std::string> contenders{"lazy", "softmax", "sink"};
   std::string out;
   std::optional<Index> steps;
@@ -85,15 +85,15 @@ std::pair<TransformerConfig, TrainingConfig> configure(const std::string& conten
 }
 
 SeedRun train_one(const std::string& contender, const Preset& preset, const CompareOptions& o,
-                  Index steps, std::uint64_t seed, const TrainingData& data) {
+                  const Device& device, Index steps, std::uint64_t seed, const TrainingData& data) {
   const auto [model, training] = configure(contender, preset, o, data);
   std::printf("%s, seed %llu\n", contender.c_str(), static_cast<unsigned long long>(seed));
-  Run run(std::string(preset.name), model, training, seed, data);
+  Run run(std::string(preset.name), model, training, seed, data, {device});
   Progress progress(0, steps, training.batch * model.context);
   std::vector<LogEntry> log{run.start()};
   progress.show(log.back());
   while (run.steps_done() < steps) {
-    log.push_back(run.step());
+    log.push_back(run.step(steps));
     progress.show(log.back());
   }
   progress.clear();
@@ -108,14 +108,20 @@ void compare(const CompareOptions& o) {
   const Index steps =
       o.steps.value_or(o.model.schedule_steps.value_or(preset.training.schedule_steps));
   if (steps < 1) throw UserError("--steps is " + std::to_string(steps) + ", must be at least 1");
+  std::vector<TransformerConfig> models;
   for (const std::string& contender : o.contenders) {  // refused before hours of training
     const auto [model, training] = configure(contender, preset, o, data);
     validate(model);
     validate(training);
     check_length(data, model.context);
-    require_memory(run_memory(model, training.batch), "this model",
-                   "lower --batch or --context, or choose a smaller --preset");
+    models.push_back(model);
   }
+  const Device device = choose_device(o.device, models);
+  const Index batch = o.model.batch.value_or(preset.training.batch);
+  for (const TransformerConfig& model : models)
+    require_memory(device, run_memory(model, batch, device), "this model",
+                   "lower --batch or --context, or choose a smaller --preset");
+  std::cout << "device  " << describe(device) << "\n";
   std::error_code error;
   std::filesystem::create_directories(o.out, error);
   if (error)
@@ -126,13 +132,14 @@ void compare(const CompareOptions& o) {
   input.facts = {{"Preset", std::string(preset.name)},
                  {"Data", describe(data)},
                  {"Steps", std::to_string(steps)},
+                 {"Device", describe(device)},
                  {"Seeds", std::to_string(o.seeds) + " from " + std::to_string(o.seed)}};
   input.marks = loss_marks(data);
   for (const std::string& contender : o.contenders) {
     input.contenders.push_back({contender, {}});
     for (Index s = 0; s < o.seeds; ++s) {
       input.contenders.back().seeds.push_back(
-          train_one(contender, preset, o, steps, o.seed + std::uint64_t(s), data));
+          train_one(contender, preset, o, device, steps, o.seed + std::uint64_t(s), data));
       write_comparison(o.out, input);  // what is done so far outlives an interruption
     }
   }
@@ -146,6 +153,7 @@ void add_compare_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "compare", "Train several kinds of attention alike, one table and one plot");
   add_model_options(*command, o->model, false);
+  add_device_options(*command, o->device);
   command
       ->add_option("--contenders", o->contenders, "Kinds of attention, as softmax or softmax:alibi")
       ->delimiter(',')

@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "apps/errors.hpp"
-#include "apps/memory.hpp"
 #include "apps/run.hpp"
 
 namespace lazy {
@@ -12,6 +11,7 @@ namespace {
 
 struct GenerateOptions {
   std::string model;
+  DeviceOptions device;
   std::optional<std::string> prompt;
   Index tokens = 400;
   std::uint64_t seed = 1;
@@ -25,17 +25,22 @@ void generate(const GenerateOptions& o) {
   std::string note;
   const Checkpoint checkpoint = load_checkpoint(o.model, &note);
   if (!note.empty()) std::cerr << "lazy generate: " << note << "\n";
-  Model model = load_model(checkpoint);
   const TransformerConfig& c = checkpoint.model;
-  const double keys_and_values =
-      2.0 * sizeof(float) * double(c.layers) * double(c.kv_heads * c.head_dim()) * double(o.tokens);
-  require_memory(keys_and_values, "the cache of that many tokens", "lower --tokens");
+  const Device device = choose_device(o.device, {&c, 1});
+  const double keys_and_values = (device.bfloat16 ? 2.0 : 4.0) * 2 * double(c.layers) *
+                                 double(c.kv_heads * c.head_dim()) * double(o.tokens);
+  require_memory(device, keys_and_values, "the cache of that many tokens", "lower --tokens");
+  if (!device.reason.empty() && device.kind != Device::cpu)
+    std::cerr << "lazy generate: on " << describe(device) << "\n";
 
   const std::string prompt = o.prompt.value_or(default_prompt(checkpoint.tokenizer));
   Random random(o.seed);
   if (o.prompt) std::cout << prompt << std::flush;
-  generate_text(model, checkpoint.tokenizer, prompt, o.tokens, o.sampling, random,
-                [](const std::string& piece) { std::cout << piece << std::flush; });
+  with_backend(device, [&]<class B>() {
+    Transformer<B, float> model = load_model<B>(checkpoint);
+    generate_text(model, checkpoint.tokenizer, prompt, o.tokens, o.sampling, random,
+                  [](const std::string& piece) { std::cout << piece << std::flush; });
+  });
   std::cout << "\n";
 }
 
@@ -45,6 +50,7 @@ void add_generate_command(CLI::App& app) {
   auto o = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand("generate", "Write text with a trained model");
   command->add_option("--model", o->model, "A run's folder or a checkpoint file")->required();
+  add_device_options(*command, o->device);
   command->add_option("--prompt", o->prompt, "Text to continue (default: a new line)");
   command->add_option("--tokens", o->tokens, "Tokens to write")->capture_default_str();
   command->add_option("--seed", o->seed, "Seed of the drawing")

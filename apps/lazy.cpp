@@ -13,8 +13,10 @@
 #include "apps/command_inspect.hpp"
 #include "apps/command_train.hpp"
 #include "apps/errors.hpp"
+#include "apps/memory.hpp"
 #include "apps/suggestion.hpp"
 #include "apps/version.hpp"
+#include "cuda/memory.hpp"
 
 namespace {
 
@@ -75,12 +77,16 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error) {
   return fail(app, what + " (see " + full_name(app) + " --help)", 2);
 }
 
-int out_of_memory(const CLI::App& app) {
+int out_of_memory(const CLI::App& app, const std::bad_alloc& error) {
+  std::string text = "out of memory";
+  if (const auto* gpu = dynamic_cast<const lazy::OutOfDeviceMemory*>(&error))
+    text = "out of GPU memory: " + lazy::readable_size(double(gpu->asked)) + " asked for, " +
+           lazy::readable_size(double(gpu->space.free)) + " of " +
+           lazy::readable_size(double(gpu->space.total)) + " free";
   const std::string name = asked_for(app).get_name();
   for (const Command& command : commands)
-    if (command.name == name)
-      return fail(app, std::string("out of memory; ") + command.to_save_memory, 1);
-  return fail(app, "out of memory", 1);
+    if (command.name == name) return fail(app, text + "; " + command.to_save_memory, 1);
+  return fail(app, text, 1);
 }
 
 }  // namespace
@@ -99,8 +105,8 @@ int main(int argc, char** argv) {
     return fail(app, error.what(), 2);
   } catch (const std::invalid_argument& error) {
     return fail(app, error.what(), 2);
-  } catch (const std::bad_alloc&) {
-    return out_of_memory(app);
+  } catch (const std::bad_alloc& error) {
+    return out_of_memory(app, error);
   } catch (const std::exception& error) {
     return fail(app, error.what(), 1);
   }

@@ -44,8 +44,12 @@ ProcessPlace process_place(const Environment& environment) {
   return {};
 }
 
+bool several_processes() {
+  return process_place(std::getenv).size > 1;
+}
+
 std::unique_ptr<Communicator> join_processes(bool on_gpu) {
-  const ProcessPlace place = process_place([](const char* name) { return std::getenv(name); });
+  const ProcessPlace place = process_place(std::getenv);
   if (place.size == 1) return nullptr;
   const std::string processes = "there are " + std::to_string(place.size) + " processes, but ";
   if (on_gpu) {

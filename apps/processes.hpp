@@ -17,6 +17,9 @@ using Environment = std::function<const char*(const char* name)>;
 /// does not fit the others.
 ProcessPlace process_place(const Environment& environment);
 
+/// Whether this program was started as one of several.
+bool several_processes();
+
 /// This program among those it was started with: over MPI on the CPU, over NCCL on GPUs; null if it
 /// is alone. Throws UserError naming what the build lacks.
 std::unique_ptr<Communicator> join_processes(bool on_gpu);

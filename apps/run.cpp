@@ -1,6 +1,7 @@
 #include "apps/run.hpp"
 
 #include <cmath>
+#include <stdexcept>
 
 #include "reference/model_diagnostics.hpp"
 
@@ -32,21 +33,22 @@ double norm(const float* x, Index size) {
 }
 
 // Of the model's last `loss`, on `batch`.
-BackcopyEvaluation evaluate_backcopy(const Model& model, const Batch& batch) {
+template <class B>
+BackcopyEvaluation evaluate_backcopy(const Transformer<B, float>& model, const Batch& batch) {
   const std::vector<char> active = Backcopy::active(batch);
   const std::vector<float> losses = model.token_losses();
-  const Index B = batch.sequences, T = batch.length;
+  const Index N = batch.sequences, T = batch.length;
   Mean loss[2], start[2], mass[2], output[2], start_value, other_value;  // [dormant, active]
-  for (Index i = 0; i < B * T; ++i) loss[int(active[i])].add(losses[i]);
+  for (Index i = 0; i < N * T; ++i) loss[int(active[i])].add(losses[i]);
 
   const TransformerConfig& c = model.config();
   const Index D = c.head_dim(), group = c.heads / c.kv_heads;
   for (Index layer = 0; layer < c.layers; ++layer) {
-    const float* values = model.attention_inputs(layer).v;
-    for (Index b = 0; b < B; ++b)
+    const std::vector<float> values = model.attention_values(layer);
+    for (Index b = 0; b < N; ++b)
       for (Index h = 0; h < c.heads; ++h) {
         const auto value = [&](Index j) {
-          return values + ((b * T + j) * c.kv_heads + h / group) * D;
+          return &values[((b * T + j) * c.kv_heads + h / group) * D];
         };
         const std::vector<float> weights = model.attention_weights(layer, b, h, 0, T);
         start_value.add(norm(value(0), D));
@@ -112,62 +114,171 @@ Checkpoint without_tensors(Checkpoint c) {
 
 }  // namespace
 
+class Run::Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual void restore(const Checkpoint& from) = 0;
+  virtual void keep(Checkpoint& to) = 0;
+  virtual void start(const Batch& batch) = 0;
+  virtual StepResult finish() = 0;
+  virtual Index steps_done() const = 0;
+  virtual Index steps_under_way() const = 0;
+  virtual Index steps_at_once() const = 0;
+  virtual bool anywhere(bool here) = 0;
+  virtual Evaluation evaluate(const std::string& tokenizer, const std::vector<Batch>& batches) = 0;
+  virtual Model* cpu_model() = 0;
+};
+
+template <class B>
+class Run::BackendOf final : public Backend {
+ public:
+  BackendOf(const TransformerConfig& model, std::uint64_t seed, const TrainingConfig& training,
+            Communicator* processes)
+      : processes_(processes), model_(model, seed), trainer_(model_, training, processes) {}
+
+  void restore(const Checkpoint& from) override {
+    model_.set_parameters(from.parameters);
+    const auto upload = [](auto& buffer, const std::vector<float>& values) {
+      if (values.size() != buffer.size())
+        throw std::invalid_argument("the checkpoint's moments have " +
+                                    std::to_string(values.size()) + " numbers, the model " +
+                                    std::to_string(buffer.size()) + " parameters");
+      B::upload(buffer.data(), values.data(), Index(values.size()));
+    };
+    upload(trainer_.first_moment(), from.first_moment);
+    upload(trainer_.second_moment(), from.second_moment);
+    trainer_.resume_at(from.step);
+  }
+  void keep(Checkpoint& to) override {
+    const auto download = [](std::vector<float>& values, auto& buffer) {
+      values.resize(buffer.size());
+      B::download(values.data(), buffer.data(), Index(values.size()));
+    };
+    download(to.parameters, model_.parameters());
+    download(to.first_moment, trainer_.first_moment());
+    download(to.second_moment, trainer_.second_moment());
+  }
+  void start(const Batch& batch) override { trainer_.start(batch); }
+  StepResult finish() override { return trainer_.finish(); }
+  Index steps_done() const override { return trainer_.steps_done(); }
+  Index steps_under_way() const override { return trainer_.steps_under_way(); }
+  // On the CPU `start` does all the work.
+  Index steps_at_once() const override { return on_cpu ? 1 : steps_kept; }
+  bool anywhere(bool here) override {
+    if (!processes_) return here;
+    double sum = here;
+    B::resize(votes_, 1);
+    B::upload(votes_.data(), &sum, 1);
+    processes_->sum(votes_.data(), 1);
+    B::download(&sum, votes_.data(), 1);
+    return sum > 0;
+  }
+  Evaluation evaluate(const std::string& tokenizer, const std::vector<Batch>& batches) override {
+    return lazy::evaluate(model_, tokenizer, batches);
+  }
+  Model* cpu_model() override {
+    if constexpr (on_cpu) return &model_;
+    return nullptr;
+  }
+
+ private:
+  static constexpr bool on_cpu = std::is_same_v<B, CpuBackend>;
+  Communicator* processes_;
+  typename B::template Buffer<double> votes_;
+  Transformer<B, float> model_;
+  Trainer<B, float> trainer_;
+};
+
 Run::Run(const std::string& preset, const TransformerConfig& model, const TrainingConfig& training,
-         std::uint64_t seed, const TrainingData& data)
+         std::uint64_t seed, const TrainingData& data, const RunPlace& place)
     : data_(data),
       identity_(fresh_identity(preset, model, training, seed, data)),
-      model_(model, seed),
-      trainer_(model_, training),
+      backend_(with_backend(place.device,
+                            [&]<class B>() -> std::unique_ptr<Backend> {
+                              return std::make_unique<BackendOf<B>>(model, seed, training,
+                                                                    place.processes);
+                            })),
+      evaluates_(!place.processes || place.processes->rank() == 0),
       random_(~seed),
       validation_(evaluation_batches(model, training, data)) {}
 
-Run::Run(const Checkpoint& c, const TrainingData& data)
-    : Run(c.preset, c.model, c.training, c.seed, same_data(c, data)) {
+Run::Run(const Checkpoint& c, const TrainingData& data, const RunPlace& place)
+    : Run(c.preset, c.model, c.training, c.seed, same_data(c, data), place) {
   identity_ = without_tensors(c);
-  model_.parameters().assign(c.parameters.begin(), c.parameters.end());
-  trainer_.first_moment().assign(c.first_moment.begin(), c.first_moment.end());
-  trainer_.second_moment().assign(c.second_moment.begin(), c.second_moment.end());
-  trainer_.resume_at(c.step);
+  backend_->restore(c);
   random_ = c.random;
   sequences_drawn_ = c.sequences_drawn;
 }
 
+Run::~Run() = default;
+
+Index Run::steps_done() const {
+  return backend_->steps_done();
+}
+
+Index Run::steps_under_way() const {
+  return backend_->steps_under_way();
+}
+
+Model& Run::model() {
+  if (Model* model = backend_->cpu_model()) return *model;
+  throw std::logic_error("model: the run is not on the CPU; load the model of its checkpoint");
+}
+
+bool Run::anywhere(bool here) {
+  return backend_->anywhere(here);
+}
+
 Evaluation Run::evaluate() {
-  return lazy::evaluate(model_, identity_.tokenizer, validation_);
+  return backend_->evaluate(identity_.tokenizer, validation_);
 }
 
 LogEntry Run::start() {
-  return {.step = 0, .evaluation = evaluate()};
+  LogEntry entry{.step = 0, .evaluation = {}};
+  if (evaluates_) entry.evaluation = evaluate();
+  return entry;
 }
 
-LogEntry Run::step() {
+LogEntry Run::step(Index until) {
   const TrainingConfig& training = identity_.training;
-  const Batch batch = training_batch(data_, random_, training.batch, identity_.model.context);
-  sequences_drawn_ += batch.sequences;
-  const StepResult result = trainer_.step(batch);
+  const auto evaluated = [&](Index step) { return step % training.evaluate_every == 0; };
+  // An evaluation is of its step: none is started beyond.
+  const auto may_start = [&](Index step) {
+    const Index under_way = steps_under_way();
+    return under_way == 0 ||
+           (step <= until && under_way < backend_->steps_at_once() && !evaluated(step - 1));
+  };
+  while (may_start(steps_done() + steps_under_way() + 1)) {
+    const Batch batch = training_batch(data_, random_, training.batch, identity_.model.context);
+    sequences_drawn_ += batch.sequences;
+    backend_->start(batch);
+  }
+  const StepResult result = backend_->finish();
   LogEntry entry{.step = steps_done(),
                  .loss = result.loss,
                  .gradient_norm = result.gradient_norm,
                  .learning_rate = result.learning_rate,
                  .evaluation = {}};
-  if (entry.step % training.evaluate_every == 0) entry.evaluation = evaluate();
+  if (evaluates_ && evaluated(entry.step)) entry.evaluation = evaluate();
   return entry;
 }
 
-Checkpoint Run::checkpoint() {
+Checkpoint Run::checkpoint() const {
+  if (const Index n = steps_under_way(); n > 0)
+    throw std::logic_error("checkpoint: " + std::to_string(n) +
+                           " steps are under way; call step for each of them first");
   Checkpoint c = identity_;
   c.step = steps_done();
   c.sequences_drawn = sequences_drawn_;
   c.random = random_;
-  c.parameters.assign(model_.parameters().begin(), model_.parameters().end());
-  c.first_moment.assign(trainer_.first_moment().begin(), trainer_.first_moment().end());
-  c.second_moment.assign(trainer_.second_moment().begin(), trainer_.second_moment().end());
+  backend_->keep(c);
   return c;
 }
 
-Model load_model(const Checkpoint& checkpoint) {
-  Model model(checkpoint.model, checkpoint.seed);
-  model.parameters().assign(checkpoint.parameters.begin(), checkpoint.parameters.end());
+template <class B>
+Transformer<B, float> load_model(const Checkpoint& checkpoint) {
+  Transformer<B, float> model(checkpoint.model, checkpoint.seed);
+  model.set_parameters(checkpoint.parameters);
   return model;
 }
 
@@ -177,7 +288,8 @@ std::vector<Batch> evaluation_batches(const TransformerConfig& model,
   return validation_batches(data, validation_count, training.batch, model.context);
 }
 
-Evaluation evaluate(Model& model, const std::string& tokenizer,
+template <class B>
+Evaluation evaluate(Transformer<B, float>& model, const std::string& tokenizer,
                     const std::vector<Batch>& validation) {
   const bool backcopy = tokenizer == "backcopy";
   Evaluation e;
@@ -195,9 +307,10 @@ Evaluation evaluate(Model& model, const std::string& tokenizer,
   return e;
 }
 
-std::string generate_text(Model& model, const std::string& tokenizer, const std::string& prompt,
-                          Index tokens, const SamplingOptions& options, Random& random,
-                          const std::function<void(const std::string&)>& write) {
+template <class B>
+std::string generate_text(Transformer<B, float>& model, const std::string& tokenizer,
+                          const std::string& prompt, Index tokens, const SamplingOptions& options,
+                          Random& random, const std::function<void(const std::string&)>& write) {
   validate(options);
   std::vector<int> next = encode(tokenizer, prompt);
   if (next.empty()) throw std::invalid_argument("the prompt is empty; give at least one character");
@@ -216,13 +329,50 @@ std::string default_prompt(const std::string& tokenizer) {
   return tokenizer == "backcopy" ? "^" : "\n";
 }
 
-double run_memory(const TransformerConfig& c, Index sequences) {
-  const double parameters = double(parameter_count(parameter_table(c)));
+double run_memory(const TransformerConfig& c, Index sequences, const Device& device) {
+  const Index parameters = parameter_count(parameter_table(c));
   const double rows = double(sequences * c.context), C = double(c.channels), F = double(c.inner),
-               kv = double(c.kv_heads * c.head_dim());
-  const double activations = rows * (double(c.layers) * (7 * C + 2 * kv + 3 * F) + 7 * C + 2 * kv +
-                                     3 * F + 2 * double(c.vocabulary));
-  return 4 * (4 * parameters + activations);
+               kv = double(c.kv_heads * c.head_dim()), V = double(c.vocabulary),
+               H = double(c.heads), L = double(c.layers);
+  return with_backend(device, [&]<class B>() -> double {
+    if constexpr (std::is_same_v<B, CpuBackend>) {
+      const double activations =
+          rows * (L * (7 * C + 2 * kv + 3 * F) + 7 * C + 2 * kv + 3 * F + 2 * V);
+      return 4 * (4 * double(parameters) + activations);
+    } else {
+      using Activation = typename B::template Activation<float>;
+      const bool rounds = !std::is_same_v<Activation, float>;
+      // The residual stream, statistics, losses and tokens; then what lies between products.
+      const double stream = rows * (L * (2 * C + H + 2) + 2 * C + 5);
+      const double between =
+          rows * (L * (4 * C + 2 * kv + 3 * F) + (rounds ? 7 : 6) * C + 6 * kv + 3 * F + V);
+      const auto step = B::step_bytes({.batch = sequences,
+                                       .queries = c.context,
+                                       .keys = c.context,
+                                       .heads = c.heads,
+                                       .kv_heads = c.kv_heads,
+                                       .head_dim = c.head_dim(),
+                                       .window = c.learns_bias() ? c.window : 0},
+                                      c.channels, parameters);
+      return 4 * (4 * double(parameters) + stream) +
+             sizeof(Activation) * (between + (rounds ? double(parameters) : 0)) +
+             L * double(step.attention_memory) + double(step.workspace);
+    }
+  });
 }
+
+#define LAZY_INSTANTIATE(Backend)                                                                \
+  template Transformer<Backend, float> load_model<Backend>(const Checkpoint&);                   \
+  template Evaluation evaluate(Transformer<Backend, float>&, const std::string&,                 \
+                               const std::vector<Batch>&);                                       \
+  template std::string generate_text(Transformer<Backend, float>&, const std::string&,           \
+                                     const std::string&, Index, const SamplingOptions&, Random&, \
+                                     const std::function<void(const std::string&)>&);
+
+LAZY_INSTANTIATE(CpuBackend)
+LAZY_INSTANTIATE(CudaBackend)
+LAZY_INSTANTIATE(CudaBFloat16Backend)
+LAZY_INSTANTIATE(EmulatedBackend)
+LAZY_INSTANTIATE(EmulatedBFloat16Backend)
 
 }  // namespace lazy

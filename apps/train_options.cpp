@@ -6,6 +6,7 @@ namespace lazy {
 
 void add_train_options(CLI::App& command, TrainOptions& o) {
   add_model_options(command, o.model);
+  add_device_options(command, o.device);
   command.add_option("--out", o.out, "Folder of a new run: checkpoint, log, report");
   command.add_option("--resume", o.resume, "Folder of the run to continue");
   command.add_option("--steps", o.steps, "Total number of steps (default: the schedule's)");

@@ -1,12 +1,14 @@
 #pragma once
 // The flags of `lazy train`.
 
+#include "apps/device.hpp"
 #include "apps/model_options.hpp"
 
 namespace lazy {
 
 struct TrainOptions {
   ModelOptions model;
+  DeviceOptions device;
   std::optional<std::string> out, resume;
   std::optional<Index> steps;
   std::optional<std::uint64_t> seed;

@@ -200,6 +200,18 @@ void KernelBackend<device, A>::reserve(const AttentionShape& s) {
 }
 
 template <LazyDevice device, class A>
+auto KernelBackend<device, A>::step_bytes(const AttentionShape& s, Index C, Index parameters)
+    -> StepBytes {
+  const LazySizes sizes = sizes_of(described<A>(device, s, {}));
+  const std::size_t live_sums =
+      sizes.needs_live_sums ? sizeof(float) * s.batch * s.queries * s.heads * 2 * s.head_dim : 0;
+  return {live_sums + sizes.live_tiles,
+          std::max({sizes.forward_workspace, sizes.backward_workspace,
+                    layers<device, A>().workspace(s.batch * s.queries, C, parameters)}) +
+              matrix_products<A>(device).workspace};
+}
+
+template <LazyDevice device, class A>
 void KernelBackend<device, A>::attention_forward(const AttentionShape& s, const AttentionRule& rule,
                                                  const AttentionInputs<A, float>& in,
                                                  const AttentionOutputs<A, float>& out,

@@ -127,6 +127,12 @@ struct KernelBackend {
   /// Makes the calling thread's workspace large enough for `shape`. A call does so itself; after
   /// this it allocates nothing.
   static void reserve(const AttentionShape& shape);
+  /// Bytes that a training step takes beside the model's own arrays.
+  struct StepBytes {
+    std::size_t attention_memory;  // of each layer
+    std::size_t workspace;         // of all of them
+  };
+  static StepBytes step_bytes(const AttentionShape& shape, Index C, Index parameters);
   /// As tiled::attention_forward, of the rules elastic and softmax. `memory` null: there will be no
   /// backward; one query a sequence is then answered by the kernels of decoding, if they compute D.
   static void attention_forward(const AttentionShape& shape, const AttentionRule& rule,

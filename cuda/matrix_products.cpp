@@ -66,7 +66,8 @@ const MatrixProducts<A>& matrix_products() {
       [](A* dx, float* dweight, const A* dout, const A* x, const A* weight, Index N, Index In,
          Index Out, void*) {
         if (N > 0) give([=] { linear_backward(dx, dweight, dout, x, weight, N, In, Out); });
-      }};
+      },
+      0};
   return functions;
 }
 

@@ -5,6 +5,8 @@
 // products are summed in float, never in TF32, and rounded once. Two runs give the same bytes; no
 // call waits. `stream` as in memory.hpp, one stream at a time: all share a workspace.
 
+#include <cstddef>
+
 #include "cuda/lazy_attention.h"
 #include "reference/attention_types.hpp"
 
@@ -22,6 +24,7 @@ struct MatrixProducts {
   /// dx [N, In] = dout [N, Out] weight, assigned; dweight [Out, In] += dout^T x.
   void (*linear_backward)(A* dx, float* dweight, const A* dout, const A* x, const A* weight,
                           Index N, Index In, Index Out, void* stream);
+  std::size_t workspace;  // bytes, taken with the first call of matrix_products
 };
 
 namespace emulated {
@@ -30,7 +33,7 @@ const MatrixProducts<A>& matrix_products();
 }
 namespace cuda {  // only where the program was built with nvcc and cuBLASLt
 template <class A>
-const MatrixProducts<A>& matrix_products();  // the first call takes the workspace
+const MatrixProducts<A>& matrix_products();
 }  // namespace cuda
 
 /// Of either device. Throws std::invalid_argument where CUDA is asked for and the program was built

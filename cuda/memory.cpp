@@ -4,6 +4,8 @@
 
 #include <cstring>
 #include <limits>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 
 #include "cuda/recording.hpp"
@@ -27,12 +29,33 @@ void* stream() {
   return nullptr;
 }
 
+// What was taken. Never taken down: threads give their workspaces back when they end.
+struct Ledger {
+  std::mutex mutex;
+  std::map<void*, std::size_t> bytes;
+  std::size_t sum = 0;
+};
+
+Ledger& ledger() {
+  static Ledger& made = *new Ledger;
+  return made;
+}
+
 void* allocate(std::size_t bytes) {
   refuse_while_recording("allocate");
-  return ::operator new(bytes, alignment);
+  void* const data = ::operator new(bytes, alignment);
+  const std::lock_guard one_at_a_time(ledger().mutex);
+  ledger().bytes.emplace(data, bytes);
+  ledger().sum += bytes;
+  return data;
 }
 
 void release(void* data) {
+  {
+    const std::lock_guard one_at_a_time(ledger().mutex);
+    const auto taken = ledger().bytes.extract(data);
+    if (!taken.empty()) ledger().sum -= taken.mapped();
+  }
   ::operator delete(data, alignment);
 }
 
@@ -60,7 +83,8 @@ void wait(void*) {
 
 MemorySpace space() {
   constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
-  return {all, all};
+  const std::lock_guard one_at_a_time(ledger().mutex);
+  return {all - ledger().sum, all};
 }
 
 }  // namespace
@@ -84,6 +108,9 @@ const DeviceMemory& memory(LazyDevice device) {
 std::string device_name(LazyDevice device) {
   return device == LAZY_CUDA ? cuda::device_name() : emulated::device_name();
 }
+std::string missing_gpu() {
+  return cuda::missing_gpu();
+}
 #else
 namespace {
 
@@ -103,6 +130,9 @@ const DeviceMemory& memory(LazyDevice device) {
 std::string device_name(LazyDevice device) {
   refuse_cuda(device);
   return emulated::device_name();
+}
+std::string missing_gpu() {
+  return "this build was made without nvcc";
 }
 #endif
 

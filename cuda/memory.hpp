@@ -13,7 +13,8 @@
 
 namespace lazy {
 
-/// In bytes. In emulation both are the largest number there is: host memory is not counted here.
+/// In bytes. In emulation `total` is the largest number there is, `free` what is left of it: the
+/// host's own memory is not asked.
 struct MemorySpace {
   std::size_t free, total;
 };
@@ -61,11 +62,15 @@ std::string device_name();
 namespace cuda {  // only where the program was built with nvcc
 const DeviceMemory& memory();
 std::string device_name();  // throws std::runtime_error if there is no GPU
+std::string missing_gpu();
 }  // namespace cuda
 
 /// Of either device. Throws std::invalid_argument where the program was built without nvcc and CUDA
 /// is asked for.
 const DeviceMemory& memory(LazyDevice device);
 std::string device_name(LazyDevice device);
+
+/// Empty if there is a GPU; else why this build or this machine has none.
+std::string missing_gpu();
 
 }  // namespace lazy

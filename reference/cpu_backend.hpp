@@ -118,6 +118,7 @@ struct CpuBackend {
     outputs->loss_sum = 0;
     for (Index n = 0; n < N; ++n) outputs->loss_sum += double(losses[n]);
     outputs->squared_norm = squared_norm(gradients, size);
+    outputs->kept[inputs->step % steps_kept] = {outputs->loss_sum, outputs->squared_norm};
     if (outputs->failed_step == 0 &&
         !(std::isfinite(outputs->loss_sum) && std::isfinite(outputs->squared_norm)))
       outputs->failed_step = inputs->step;

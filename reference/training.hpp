@@ -33,22 +33,28 @@ class Trainer {
     return finish();
   }
   /// The same in two halves, of which only the second waits for the device. After several starts
-  /// `finish` returns the last one's result; a step that fails keeps those after it from updating.
+  /// each `finish` returns the oldest result not yet returned; a step that fails keeps those after
+  /// it from updating. `start` throws std::logic_error if steps_kept steps are under way, `finish`
+  /// if none is.
   void start(const Batch& batch);
   StepResult finish();
 
+  /// Whose results were returned, and how many more were started.
   Index steps_done() const { return steps_done_; }
+  Index steps_under_way() const { return started_ - steps_done_; }
   Buffer& first_moment() { return first_moment_; }
   Buffer& second_moment() { return second_moment_; }
   /// Continues after step `steps_done`, with moments the caller has filled in.
-  void resume_at(Index steps_done) { steps_done_ = steps_done; }
+  void resume_at(Index steps_done) { started_ = measured_ = steps_done_ = steps_done; }
 
  private:
   Transformer<B, T>& model_;
   TrainingConfig config_;
   Communicator* processes_;
   Buffer first_moment_, second_moment_;
-  Index steps_done_ = 0, targets_ = 1;
+  Index started_ = 0, measured_ = 0, steps_done_ = 0;  // steps; measured: known to the host
+  Index targets_[steps_kept] = {};                     // of step n at n % steps_kept
+  StepOutputs measures_;
   typename B::template Buffer<UpdatePiece> pieces_;
   typename B::template Buffer<StepInputs> inputs_;
   typename B::template Buffer<StepOutputs> outputs_;

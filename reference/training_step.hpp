@@ -37,15 +37,18 @@ Trainer<B, T>::Trainer(Transformer<B, T>& model, const TrainingConfig& config,
 template <class B, class T>
 void Trainer<B, T>::start(const Batch& batch) {
   const UpdateRule rule{.weight_decay = config_.weight_decay, .clip = config_.clip};
-  const Index step = steps_done_ + 1, size = Index(model_.gradients().size());
-  targets_ = std::max<Index>(1, target_count(batch));
+  const Index step = started_ + 1, size = Index(model_.gradients().size());
+  if (steps_under_way() == steps_kept)
+    throw std::logic_error("start: " + std::to_string(steps_kept) +
+                           " steps are under way, which is all that are kept; finish one first");
+  const Index targets = std::max<Index>(1, target_count(batch));
   if (processes_)
     model_.load(part_of(batch, processes_->rank(), processes_->size()));
   else
     model_.load(batch);
   detail::assign<B>(inputs_, std::vector<StepInputs>{
                                  {.step = step,
-                                  .loss_scale = 1 / double(targets_),
+                                  .loss_scale = 1 / double(targets),
                                   .learning_rate = scheduled_rate(config_, step),
                                   .correction1 = 1 / (1 - std::pow(rule.beta1, double(step))),
                                   .correction2 = 1 / (1 - std::pow(rule.beta2, double(step)))}});
@@ -64,25 +67,33 @@ void Trainer<B, T>::start(const Batch& batch) {
                   second_moment_.data(), gradients, pieces_.data(), Index(pieces_.size()), rule,
                   inputs_.data(), outputs_.data());
   });
-  steps_done_ = step;
+  targets_[step % steps_kept] = targets;
+  started_ = step;
 }
 
 template <class B, class T>
 StepResult Trainer<B, T>::finish() {
-  StepOutputs outputs;
-  B::download(&outputs, outputs_.data(), 1);
-  if (const Index failed = outputs.failed_step; failed != 0) {
-    const std::string what = failed == steps_done_ ? model_.first_non_finite() : "";
-    steps_done_ = failed - 1;
+  if (steps_under_way() == 0) throw std::logic_error("finish: no step was started");
+  const Index step = steps_done_ + 1;
+  if (step > measured_) {
+    B::download(&measures_, outputs_.data(), 1);
+    measured_ = started_;
+  }
+  if (const Index failed = measures_.failed_step; failed == step) {
+    const std::string what = failed == started_ ? model_.first_non_finite() : "";
+    resume_at(failed - 1);
+    measures_ = {};
     detail::assign<B>(outputs_, std::vector<StepOutputs>(1));
     throw std::runtime_error("step " + std::to_string(failed) + ": " +
                              (what.empty() ? "the loss or its gradient" : what) +
                              " is not finite; lower --learning-rate, or resume from the last "
                              "checkpoint");
   }
-  return {.loss = outputs.loss_sum / double(targets_),
-          .gradient_norm = std::sqrt(outputs.squared_norm),
-          .learning_rate = scheduled_rate(config_, steps_done_)};
+  steps_done_ = step;
+  const StepMeasures& measures = measures_.kept[step % steps_kept];
+  return {.loss = measures.loss_sum / double(targets_[step % steps_kept]),
+          .gradient_norm = std::sqrt(measures.squared_norm),
+          .learning_rate = scheduled_rate(config_, step)};
 }
 
 }  // namespace lazy

@@ -213,3 +213,42 @@ TEST_CASE("a text of one line gives a report with a sample", "[tool][train]") {
     CHECK(report["tokens"].size() > 1);
   }
 }
+
+TEST_CASE("a run goes from device to device", "[tool][train][resume][kernels]") {
+  const Workbench bench;
+  const Words sizes{"--channels", "32", "--heads", "1"}, on_kernels{"--device", "emulated"},
+      bfloat16{"--precision", "bfloat16"};
+  const Outcome started = succeed(bench.train("run", 2, sizes + on_kernels + bfloat16));
+  CHECK(mentions(started.out, "device  emulated on the CPU, bfloat16"));
+  CHECK(mentions(started.out, "memory  about"));
+  const Outcome resumed = succeed(bench.resume("run", 4));
+  CHECK(mentions(resumed.out, "device  cpu, float32 (auto: there is no GPU"));
+  succeed(bench.resume("run", 5, on_kernels));
+  const auto log = read_log(bench.at("run/log.jsonl"));
+  REQUIRE(log.size() == 6);
+  for (Index i = 0; i < 6; ++i) {
+    CHECK(log[i].step == i);
+    CHECK((i == 0 || (log[i].loss > 3 && log[i].loss < 7)));  // chance is log(256), about 5.5
+  }
+  CHECK(load_checkpoint(bench.at("run")).step == 5);
+
+  const Words greedy{"generate", "--model", bench.at("run"), "--prompt", "the ",
+                     "--tokens", "12",      "--temperature", "0"};
+  const std::string text = succeed(lazy_tool + greedy).out;
+  CHECK(text.size() == 4 + 12 + 1);
+  CHECK(succeed(lazy_tool + greedy + on_kernels).out == text);
+}
+
+TEST_CASE("a device or a precision there is not is refused", "[tool][train]") {
+  const Workbench bench;
+  const auto refused = [&](const Words& flags, std::initializer_list<const char*> parts) {
+    check_fails(bench.train("run", 1, flags), 2, parts);
+    CHECK(!fs::exists(bench.at("run")));
+  };
+  refused({"--device", "tpu"}, {"--device", "tpu", "emulated"});
+  refused({"--precision", "float16"}, {"--precision", "float16", "bfloat16"});
+  refused({"--device", "cuda"}, {"--device cuda", "no GPU", "--device cpu"});
+  refused({"--device", "emulated", "--attention", "sigmoid"},
+          {"attention sigmoid", "--device cpu"});
+  refused({"--precision", "bfloat16"}, {"--precision bfloat16", "there is no GPU"});
+}

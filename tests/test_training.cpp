@@ -145,17 +145,28 @@ TEST_CASE("steps started one after another are the steps taken one by one", "[tr
   Model<float> model = lively_model<float>(tiny_config()),
                twin = lively_model<float>(tiny_config());
   CpuTrainer<float> started(model, config), stepped(twin, config);
-  StepResult expected;
-  for (Index n = 1; n <= 5; ++n) {
-    const Batch batch = random_batch(2, 4 + n % 3, 13, n, n + 1);
-    started.start(batch);
-    expected = stepped.step(batch);
-  }
-  const StepResult result = started.finish();
-  CHECK(result.loss == expected.loss);
-  CHECK(result.gradient_norm == expected.gradient_norm);
-  CHECK(result.learning_rate == expected.learning_rate);
+  CHECK(mentions(refusal<std::logic_error>([&] { started.finish(); }), "no step was started"));
+  const auto batch_of = [](Index n) { return random_batch(2, 4 + n % 3, 13, n, n + 1); };
+  std::vector<StepResult> expected, results;
+  Index n = 0;
+  const auto start = [&] {
+    started.start(batch_of(++n));
+    expected.push_back(stepped.step(batch_of(n)));
+  };
+  const auto finish = [&] { results.push_back(started.finish()); };
+  for (Index i = 0; i < steps_kept; ++i) start();
+  CHECK(mentions(refusal<std::logic_error>([&] { started.start(batch_of(1)); }), "finish one"));
+  for (int i = 0; i < 5; ++i) finish(), start();
   CHECK(started.steps_done() == 5);
+  CHECK(started.steps_under_way() == steps_kept);
+  while (started.steps_under_way() > 0) finish();
+  REQUIRE(results.size() == expected.size());
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    CAPTURE(i);
+    CHECK(results[i].loss == expected[i].loss);
+    CHECK(results[i].gradient_norm == expected[i].gradient_norm);
+    CHECK(results[i].learning_rate == expected[i].learning_rate);
+  }
   CHECK(state_of(model, started) == state_of(twin, stepped));
 }
 
@@ -176,6 +187,7 @@ TEST_CASE("after a step that failed nothing updates until finish has named it",
     trainer.start(random_batch(2, 6, 13, 3));
     weight = good;
     for (Index n = 4; n < 4 + later; ++n) trainer.start(random_batch(2, 6, 13, n));
+    for (Index n = 1; n <= 2; ++n) CHECK(std::isfinite(trainer.finish().loss));
     const std::string message = refusal<std::runtime_error>([&] { trainer.finish(); });
     CAPTURE(later, message);
     CHECK(mentions_all(message, {"step 3:", "not finite"}));

@@ -57,6 +57,21 @@ void check_failures(const Way& way) {
   }
 }
 
+// A step's measures stay for steps_kept steps, each in a place of its own.
+template <class Way>
+void check_kept(const Way& way) {
+  using T = typename Way::Number;
+  StepOutputs outputs;
+  for (Index step = 5; step < 5 + 2 * steps_kept; ++step)
+    outputs = measured(way, {T(step), 1}, {T(2 * step)}, outputs, step);
+  for (Index step = 5 + steps_kept; step < 5 + 2 * steps_kept; ++step) {
+    CAPTURE(step);
+    const StepMeasures& kept = outputs.kept[step % steps_kept];
+    CHECK(kept.loss_sum == double(step + 1));
+    CHECK(kept.squared_norm == double(4 * step * step));
+  }
+}
+
 // Pieces that begin and end anywhere; entry 4 and those after 4400 belong to none.
 const std::vector<UpdatePiece> pieces{
     {0, 4, true}, {5, 4096, false}, {4101, 1, true}, {4102, 298, true}, {4400, 0, true}};
@@ -222,6 +237,14 @@ TEST_CASE("loss and norm of a step are sums in double, by the kernels", "[layers
 
 TEST_CASE("a loss or norm that is not finite is noted once and for all", "[layers]") {
   check_failures(in_float);
+}
+
+TEST_CASE("the measures of the last steps are kept apart", "[layers]") {
+  check_kept(in_float);
+}
+
+TEST_CASE("the measures of the last steps are kept apart by the kernels", "[layers][kernels]") {
+  check_kept(kernels_in_float);
 }
 
 TEST_CASE("a loss or norm that is not finite is noted by the kernels", "[layers][kernels]") {

@@ -21,8 +21,9 @@ inline Words operator+(Words a, const Words& b) {
   return a;
 }
 
-/// The tool on one thread, which is fastest for these sizes.
-inline const Words lazy_tool{"env", "OMP_NUM_THREADS=1", LAZY_TOOL};
+/// The tool on one thread, which is fastest for these sizes, and without a GPU that `auto` would
+/// take.
+inline const Words lazy_tool{"env", "OMP_NUM_THREADS=1", "CUDA_VISIBLE_DEVICES=", LAZY_TOOL};
 
 inline const Words tiny_sizes{"--layers",         "1",  "--channels", "16", "--heads",          "2",
                               "--inner",          "12", "--context",  "16", "--window",         "8",

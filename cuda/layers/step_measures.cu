@@ -60,6 +60,7 @@ __global__ void step_total_kernel(TotalArguments a) {
   StepOutputs& outputs = a.outputs[0];
   outputs.loss_sum = losses;
   outputs.squared_norm = squares;
+  outputs.kept[a.inputs[0].step % steps_kept] = {losses, squares};
   // What is not finite differs from itself, or leaves no zero.
   const bool finite = losses - losses == 0 && squares - squares == 0;
   if (!finite && outputs.failed_step == 0) outputs.failed_step = a.inputs[0].step;

@@ -208,7 +208,7 @@ template <class A>
 const MatrixProducts<A>& matrix_products() {
   library();
   static constexpr MatrixProducts<A> functions{linear_forward<A>, linear_add_forward<A>,
-                                               linear_backward<A>};
+                                               linear_backward<A>, workspace_bytes};
   return functions;
 }
 

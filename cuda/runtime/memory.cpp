@@ -128,4 +128,13 @@ std::string device_name() {
          std::to_string(properties.minor);
 }
 
+std::string missing_gpu() {
+  int count = 0, driver = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
+    return "no NVIDIA driver is installed";
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  cudaGetLastError();  // or the next launch would report it
+  return error != cudaSuccess ? cudaGetErrorString(error) : count == 0 ? "CUDA finds none" : "";
+}
+
 }  // namespace lazy::cuda

@@ -29,14 +29,12 @@ auto with_backend(const std::string& device, const std::string& format, F&& f) {
 /// An update on each batch, the device waiting for nobody in between; returns the last one's loss.
 template <class B>
 double update(Trainer<B, float>& trainer, std::span<const Batch> batches) {
-  constexpr std::size_t at_once = 8;
   double loss = 0;
-  while (!batches.empty()) {
-    const auto now = batches.first(std::min(at_once, batches.size()));
-    for (const Batch& batch : now) trainer.start(batch);
-    loss = trainer.finish().loss;
-    batches = batches.subspan(now.size());
+  for (const Batch& batch : batches) {
+    if (trainer.steps_under_way() == steps_kept) loss = trainer.finish().loss;
+    trainer.start(batch);
   }
+  while (trainer.steps_under_way() > 0) loss = trainer.finish().loss;
   return loss;
 }
 
