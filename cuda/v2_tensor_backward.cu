@@ -325,7 +325,6 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
     bias.put(p, first_distance(step));
     wait_copies<1>();
     barrier();
-    if (step + 1 < steps) bias.fetch(p, head_of(step + 1), first_distance(step + 1));
     const auto q_tile = t.q + step % 2 * stage, dout_tile = t.dout + step % 2 * stage;
     const auto numbers = t.numbers + step % 2 * queries;
     float s[N][4], dA[N][4] = {};
@@ -353,6 +352,9 @@ __global__ void __launch_bounds__(tensor_threads, D == 128 ? 1 : 2)
           if (!seen || single) dA[i][e] = 0;
         }
       std::uint32_t operand[4];
+      // Not sooner: at D = 128 no register is free for it before the last sums.
+      if (j == strips - 1 && step + 1 < steps)
+        bias.fetch(p, head_of(step + 1), first_distance(step + 1));
       if (live >> j & 1) {
         as_operand<T>(operand, s[2 * j], s[2 * j + 1]);
         add_rows<T, D>(dv, operand, dout_tile, strip * j);

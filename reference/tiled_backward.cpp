@@ -47,9 +47,9 @@ struct RowSums {
   Vector<T> delta[query_vectors<T>] = {}, live_dA[query_vectors<T>] = {};
 };
 
-template <class T>
+// Terms of all rows, which cancel: summed in double.
 struct HeadSums {
-  T dtau = 0, dsink = 0;
+  double dtau = 0, dsink = 0;
 };
 
 // Scores of a tile to P, in place. Assigns which vectors of its groups hold a live entry of A.
@@ -163,7 +163,7 @@ void score_gradients(const Head<T>& head, const Block<T>& block, Index tile,
 // the rest is added to the sums.
 template <class T>
 void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* dout, bool skip,
-                    Workspace<T>& ws, HeadSums<T>& head_sums) {
+                    Workspace<T>& ws, HeadSums& head_sums) {
   const Index D = head.D, width = padded_dim<T>(D);
   pack_lanes(block, head.q, head.q_pitch, D, ws.query_rows.data());
   pack_lanes(block, dout, head.q_pitch, D, ws.dout_rows.data());
@@ -227,10 +227,10 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
 
   for (Index l = block.first_lane; l < block.last_lane; ++l) {
     const Index v = l / lanes<T>, lane = l % lanes<T>;
-    head_sums.dtau += sums.live_dA[v][lane] / head.divisor(block.position(l));
+    head_sums.dtau += double(sums.live_dA[v][lane]) / double(head.divisor(block.position(l)));
     if (head.extra_score > -std::numeric_limits<T>::infinity())
       head_sums.dsink -=
-          share(head.extra_score, lse[block.row_of_lane_0 + l]) * sums.delta[v][lane];
+          double(share(head.extra_score, lse[block.row_of_lane_0 + l])) * sums.delta[v][lane];
   }
 }
 
@@ -314,7 +314,7 @@ void attention_backward(const AttentionShape& s, const AttentionRule& rule,
     const Index first = empty ? 0 : piece_begin(head, piece, pieces);
     const Index last = empty ? 0 : piece_begin(head, piece + 1, pieces);
     const Index keys = std::min(last * tile_keys, head.end_position()), filled = last * tile_keys;
-    HeadSums<T> sums;
+    HeadSums sums;
     if (first < last) {
       pack_rows(head.k, head.kv_pitch, D, 0, keys, filled, ws.keys.data());
       pack_rows(head.v, head.kv_pitch, D, 0, keys, filled, ws.values.data());
@@ -342,8 +342,8 @@ void attention_backward(const AttentionShape& s, const AttentionRule& rule,
       for (Index d = 0; d < s.window; ++d)
         for (Index copy = 0; copy < bias_copies; ++copy)
           grads.dbias[h * s.window + d] += ws.dbias[copy * table + BiasTables<T>::margin + d];
-      if (rule.normalizer == Normalizer::elastic) grads.dtau[h] += sums.dtau;
-      if (rule.normalizer == Normalizer::sink) grads.dsink[h] += sums.dsink;
+      if (rule.normalizer == Normalizer::elastic) grads.dtau[h] += T(sums.dtau);
+      if (rule.normalizer == Normalizer::sink) grads.dsink[h] += T(sums.dsink);
     }
   }
   if (options.counts)
