@@ -45,6 +45,7 @@ void scale_rows(const T* delta, const T* from, Index width, T* to) {
 template <class T>
 struct RowSums {
   Vector<T> delta[query_vectors<T>] = {}, live_dA[query_vectors<T>] = {};
+  Vector<T> mass[query_vectors<T>] = {};  // sum of P, where there is an extra score
 };
 
 // Terms of all rows, which cancel: summed in double.
@@ -118,6 +119,26 @@ void weight_gradients(const Head<T>& head, const Block<T>& block, Index tile, In
                    width / lanes<T>);
 }
 
+// Adds P of a tile to the rows' masses.
+template <class T>
+void add_masses(const Block<T>& block, Index tile, const T* P, RowSums<T>& sums) {
+  for (Index v = 0; v < block.vectors(); ++v) {
+    Vector<T> of_tile = {};
+    for (Index j = 0; j < block.seen_keys(tile, v); ++j)
+      of_tile += load(P + j * block_queries + v * lanes<T>);
+    sums.mass[v] += of_tile;
+  }
+}
+
+// Of one row: minus the extra score's share times delta. The rounding of lse is a factor of every
+// P; it is known from their sum, which should be share(lse, extra score).
+template <class T>
+double sink_gradient(T extra_score, T lse, T mass, T delta) {
+  const T keys_share = share(lse, extra_score);
+  const double factor = mass > 0 && keys_share > 0 ? double(mass) / double(keys_share) : 1;
+  return -double(delta) / factor / (1 + std::exp(double(lse) - double(extra_score)) * factor);
+}
+
 // The first tile of which the bias reaches any entry. At W = 0 the diagonal tile counts as one.
 template <class T>
 Index first_biased_tile(const Head<T>& head, const Block<T>& block) {
@@ -182,6 +203,7 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
     LiveVectors* live = ws.live_vectors.data() + tile * tile_groups;
     on_diagonal ? probabilities<true>(block, tile, P, live)
                 : probabilities<false>(block, tile, P, live);
+    if (head.has_extra_score()) add_masses(block, tile, P, sums);
     ws.live[tile] = std::any_of(live, live + tile_groups, [](LiveVectors x) { return x != 0; });
     if (!skip)
       call_everything_live(block, tile, live);
@@ -228,9 +250,9 @@ void backward_block(const Head<T>& head, Block<T> block, const T* lse, const T* 
   for (Index l = block.first_lane; l < block.last_lane; ++l) {
     const Index v = l / lanes<T>, lane = l % lanes<T>;
     head_sums.dtau += double(sums.live_dA[v][lane]) / double(head.divisor(block.position(l)));
-    if (head.extra_score > -std::numeric_limits<T>::infinity())
-      head_sums.dsink -=
-          double(share(head.extra_score, lse[block.row_of_lane_0 + l])) * sums.delta[v][lane];
+    if (head.has_extra_score())
+      head_sums.dsink += sink_gradient(head.extra_score, lse[block.row_of_lane_0 + l],
+                                       sums.mass[v][lane], sums.delta[v][lane]);
   }
 }
 

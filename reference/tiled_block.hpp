@@ -49,6 +49,7 @@ struct Head {
   /// What tau is divided by for the row at `position`.
   T divisor(Index position) const { return tau_length > 0 ? tau_length : T(position + 1); }
   Index end_position() const { return first_position + last_row - first_row; }
+  bool has_extra_score() const { return extra_score > -std::numeric_limits<T>::infinity(); }
   bool has_block(Index tile) const {
     return first_row < last_row && tile >= first_block() && tile < end_block();
   }
