@@ -35,6 +35,15 @@ T lane_sum(Index n, Term term) {
   return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
+// The calling thread's own memory for the partial sums of a call, kept from call to call.
+template <class T>
+T* zeroed_partials(Index size) {
+  static thread_local std::vector<T> kept;
+  if (Index(kept.size()) < size) kept.resize(size);
+  std::fill_n(kept.begin(), size, T(0));
+  return kept.data();
+}
+
 void check_index(const char* what, int index, Index row, Index size) {
   if (index < 0 || index >= size)
     throw std::out_of_range(std::string(what) + " " + std::to_string(index) + " at row " +
@@ -103,9 +112,9 @@ void rmsnorm_forward(T* out, T* rstd, const T* x, const T* weight, Index N, Inde
 template <class T>
 void rmsnorm_backward(T* dx, T* dweight, const T* dout, const T* x, const T* weight, const T* rstd,
                       Index N, Index C) {
-  std::vector<T> partial(divide_up(N, chunk_rows) * C, T(0));
-  in_chunks(N, chunk_rows, [=, &partial](Index begin, Index end) {
-    T* sum = partial.data() + begin / chunk_rows * C;
+  T* const partial = zeroed_partials<T>(divide_up(N, chunk_rows) * C);
+  in_chunks(N, chunk_rows, [=](Index begin, Index end) {
+    T* sum = partial + begin / chunk_rows * C;
     for (Index n = begin; n < end; ++n) {
       const T *row = x + n * C, *g = dout + n * C;
       const T r = rstd[n];
@@ -174,13 +183,14 @@ void cross_entropy(T* losses, T* dlogits, const T* logits, const int* targets, I
 
 template <class T>
 double squared_norm(const T* x, Index size) {
-  std::vector<double> partial(divide_up(size, chunk_size));
-  in_chunks(size, chunk_size, [=, &partial](Index begin, Index end) {
+  const Index chunks = divide_up(size, chunk_size);
+  double* const partial = zeroed_partials<double>(chunks);
+  in_chunks(size, chunk_size, [=](Index begin, Index end) {
     partial[begin / chunk_size] = lane_sum<double>(
         end - begin, [=](Index i) { return double(x[begin + i]) * double(x[begin + i]); });
   });
   double sum = 0;
-  for (const double p : partial) sum += p;
+  for (Index c = 0; c < chunks; ++c) sum += partial[c];
   return sum;
 }
 

@@ -292,18 +292,21 @@ bool is_tiled(const AttentionShape& s, const AttentionRule& rule, const Attentio
 /// there is 0 beyond the window and -inf at negative distances: the causal mask.
 template <class T>
 struct BiasTables {
-  AlignedVector<T> entries;
+  T* entries;  // in memory that the calling thread keeps: one BiasTables at a time
   Index pitch;
 
-  BiasTables(const AttentionShape& s, const T* bias)
-      : entries(s.heads * table_size(s.window), T(0)), pitch(table_size(s.window)) {
+  BiasTables(const AttentionShape& s, const T* bias) : pitch(table_size(s.window)) {
+    static thread_local AlignedVector<T> kept;
+    if (Index(kept.size()) < s.heads * pitch) kept.resize(s.heads * pitch);
+    entries = kept.data();
     for (Index h = 0; h < s.heads; ++h) {
-      T* table = entries.data() + h * pitch;
+      T* table = entries + h * pitch;
       std::fill_n(table, margin, -std::numeric_limits<T>::infinity());
       std::copy_n(bias + h * s.window, s.window, table + margin);
+      std::fill_n(table + margin + s.window, margin, T(0));
     }
   }
-  const T* at_distance_0(Index head) const { return entries.data() + head * pitch + margin; }
+  const T* at_distance_0(Index head) const { return entries + head * pitch + margin; }
 
   static constexpr Index margin = 2 * tile_keys;
   static Index table_size(Index window) { return window + 2 * margin; }

@@ -31,7 +31,7 @@ Trainer<B, T>::Trainer(Transformer<B, T>& model, const TrainingConfig& config,
     B::zero(moment->data(), size);
   }
   detail::assign<B>(pieces_, detail::update_pieces(model.table()));
-  detail::assign<B>(outputs_, std::vector<StepOutputs>(1));
+  detail::assign<B>(outputs_, StepOutputs());
 }
 
 template <class B, class T>
@@ -46,12 +46,12 @@ void Trainer<B, T>::start(const Batch& batch) {
     model_.load(part_of(batch, processes_->rank(), processes_->size()));
   else
     model_.load(batch);
-  detail::assign<B>(inputs_, std::vector<StepInputs>{
-                                 {.step = step,
-                                  .loss_scale = 1 / double(targets),
-                                  .learning_rate = scheduled_rate(config_, step),
-                                  .correction1 = 1 / (1 - std::pow(rule.beta1, double(step))),
-                                  .correction2 = 1 / (1 - std::pow(rule.beta2, double(step)))}});
+  detail::assign<B>(inputs_,
+                    StepInputs{.step = step,
+                               .loss_scale = 1 / double(targets),
+                               .learning_rate = scheduled_rate(config_, step),
+                               .correction1 = 1 / (1 - std::pow(rule.beta1, double(step))),
+                               .correction2 = 1 / (1 - std::pow(rule.beta2, double(step)))});
 
   T* gradients = model_.gradients().data();
   const Index N = Index(model_.losses().size());
@@ -83,7 +83,7 @@ StepResult Trainer<B, T>::finish() {
     const std::string what = failed == started_ ? model_.first_non_finite() : "";
     resume_at(failed - 1);
     measures_ = {};
-    detail::assign<B>(outputs_, std::vector<StepOutputs>(1));
+    detail::assign<B>(outputs_, StepOutputs());
     throw std::runtime_error("step " + std::to_string(failed) + ": " +
                              (what.empty() ? "the loss or its gradient" : what) +
                              " is not finite; lower --learning-rate, or resume from the last "

@@ -164,6 +164,7 @@ class Transformer {
   bool has_loss_ = false;             // whether losses_ are its
   bool has_logits_ = false;           // or their gradient
   typename B::template Buffer<int> tokens_, order_, targets_;
+  std::vector<int> next_of_token_, rows_by_token_;  // host memory of `load`
   typename B::template Buffer<Index> past_, lengths_;
   typename B::Recording decoding_;                       // one token for each sequence of a cache
   typename B::template Buffer<StepInputs> step_inputs_;  // of loss and backward

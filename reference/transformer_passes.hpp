@@ -68,6 +68,11 @@ void assign(typename B::template Buffer<U>& buffer, const std::vector<U>& values
   B::resize(buffer, Index(values.size()));
   B::upload(buffer.data(), values.data(), Index(values.size()));
 }
+template <class B, class U>
+void assign(typename B::template Buffer<U>& buffer, const U& value) {
+  B::resize(buffer, 1);
+  B::upload(buffer.data(), &value, 1);
+}
 
 }  // namespace detail
 
@@ -257,11 +262,13 @@ void Transformer<B, T>::load(const Batch& batch) {
                         std::numeric_limits<int>::min());
   upload_tokens(batch.tokens.data(), N);
   detail::assign<B>(targets_, batch.targets);
-  std::vector<int> order(N);  // rows by token: each row of the embedding's gradient is one sum
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int a, int b) { return batch.tokens[a] < batch.tokens[b]; });
-  detail::assign<B>(order_, order);
+  // Rows by token, equal ones as they stand: each row of the embedding's gradient is one sum.
+  next_of_token_.assign(config_.vocabulary + 1, 0);
+  for (const int token : batch.tokens) ++next_of_token_[token + 1];
+  std::partial_sum(next_of_token_.begin(), next_of_token_.end(), next_of_token_.begin());
+  rows_by_token_.resize(N);
+  for (Index n = 0; n < N; ++n) rows_by_token_[next_of_token_[batch.tokens[n]]++] = int(n);
+  detail::assign<B>(order_, rows_by_token_);
   reserve(batch.sequences, batch.length, batch.length);
 }
 
@@ -270,7 +277,7 @@ double Transformer<B, T>::loss(const Batch& batch) {
   load(batch);
   const Index N = sequences_ * length_;
   const double targets = double(std::max<Index>(1, target_count(batch)));
-  detail::assign<B>(step_inputs_, std::vector<StepInputs>{{.loss_scale = 1 / targets}});
+  detail::assign<B>(step_inputs_, StepInputs{.loss_scale = 1 / targets});
   run(nullptr, 0);
   B::cross_entropy(losses_.data(), static_cast<Activation*>(nullptr), logits_.data(),
                    targets_.data(), N, config_.vocabulary, step_inputs_.data());
