@@ -29,7 +29,10 @@ void generate(const GenerateOptions& o) {
   const Device device = choose_device(o.device, {&c, 1});
   const double keys_and_values = (device.bfloat16 ? 2.0 : 4.0) * 2 * double(c.layers) *
                                  double(c.kv_heads * c.head_dim()) * double(o.tokens);
-  require_memory(device, keys_and_values, "the cache of that many tokens", "lower --tokens");
+  const double parameters =
+      (device.bfloat16 ? 6.0 : 4.0) * double(parameter_count(parameter_table(c)));
+  require_memory(device, parameters + keys_and_values, "the model and a cache of that many tokens",
+                 "lower --tokens");
   if (!device.reason.empty() && device.kind != Device::cpu)
     std::cerr << "lazy generate: on " << describe(device) << "\n";
 

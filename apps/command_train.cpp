@@ -104,7 +104,7 @@ void train_until(Run& run, RunFolder* folder, const Part& part, Index last, Inde
   // Several processes have to stop after the same step: they ask each other now and then.
   const auto stopped = [&] {
     if (!part.processes) return interrupted != 0;
-    return run.steps_done() % steps_kept == 0 && run.anywhere(interrupted != 0);
+    return run.steps_done() % run.steps_at_once() == 0 && run.anywhere(interrupted != 0);
   };
   bool stop = stopped();
   while (run.steps_under_way() > 0 || (run.steps_done() < last && !stop)) {

@@ -4,6 +4,7 @@
 
 #include "apps/errors.hpp"
 #include "apps/memory.hpp"
+#include "cuda/matrix_products.hpp"
 #include "cuda/memory.hpp"
 
 namespace lazy {
@@ -34,6 +35,11 @@ Device by_itself(std::span<const TransformerConfig> models, bool bfloat16) {
     return {Device::cpu, bfloat16, "there is no GPU: " + why};
   if (const std::string why = not_computed(models, bfloat16); !why.empty())
     return {Device::cpu, bfloat16, "not the GPU: " + why};
+  try {
+    matrix_products<float>(LAZY_CUDA);
+  } catch (const std::exception& missing) {
+    return {Device::cpu, bfloat16, std::string("not the GPU: ") + missing.what()};
+  }
   return {Device::cuda, bfloat16, "there is a GPU"};
 }
 

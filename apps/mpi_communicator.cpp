@@ -4,6 +4,7 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <exception>
 #include <stdexcept>
 #include <string>
 
@@ -28,7 +29,10 @@ class Mpi final : public Communicator {
     check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "asking MPI for the number of processes");
   }
   Mpi(const Mpi&) = delete;
-  ~Mpi() override { MPI_Finalize(); }
+  // After an error the others would be waited for, who wait in a sum: mpirun ends them.
+  ~Mpi() override {
+    if (std::uncaught_exceptions() == 0) MPI_Finalize();
+  }
 
   Index rank() const override { return rank_; }
   Index size() const override { return size_; }

@@ -10,6 +10,7 @@ namespace {
 
 constexpr Index validation_count = 8;     // batches
 constexpr Index diagnosed_sequences = 4;  // of the first validation batch
+constexpr Index rows_at_once = 64;
 constexpr Index sample_tokens = 200;
 constexpr std::uint64_t sample_seed = 1;
 
@@ -50,11 +51,15 @@ BackcopyEvaluation evaluate_backcopy(const Transformer<B, float>& model, const B
         const auto value = [&](Index j) {
           return &values[((b * T + j) * c.kv_heads + h / group) * D];
         };
-        const std::vector<float> weights = model.attention_weights(layer, b, h, 0, T);
         start_value.add(norm(value(0), D));
+        std::vector<float> weights;  // of some rows at a time
         for (Index i = 1; i < T; ++i) {
           const int kind = active[b * T + i];
-          const float* row = &weights[i * T];
+          const Index first = i - i % rows_at_once;
+          if (i == 1 || i == first)
+            weights =
+                model.attention_weights(layer, b, h, first, std::min(rows_at_once, T - first));
+          const float* row = &weights[(i - first) * T];
           std::vector<float> out(D, 0.f);
           double row_mass = 0;
           for (Index j = 0; j <= i; ++j) {
@@ -200,7 +205,8 @@ Run::Run(const std::string& preset, const TransformerConfig& model, const Traini
                             })),
       evaluates_(!place.processes || place.processes->rank() == 0),
       random_(~seed),
-      validation_(evaluation_batches(model, training, data)) {}
+      validation_(evaluation_batches(model, training, data,
+                                     place.processes ? place.processes->size() : 1)) {}
 
 Run::Run(const Checkpoint& c, const TrainingData& data, const RunPlace& place)
     : Run(c.preset, c.model, c.training, c.seed, same_data(c, data), place) {
@@ -223,6 +229,10 @@ Index Run::steps_under_way() const {
 Model& Run::model() {
   if (Model* model = backend_->cpu_model()) return *model;
   throw std::logic_error("model: the run is not on the CPU; load the model of its checkpoint");
+}
+
+Index Run::steps_at_once() const {
+  return backend_->steps_at_once();
 }
 
 bool Run::anywhere(bool here) {
@@ -283,9 +293,10 @@ Transformer<B, float> load_model(const Checkpoint& checkpoint) {
 }
 
 std::vector<Batch> evaluation_batches(const TransformerConfig& model,
-                                      const TrainingConfig& training, const TrainingData& data) {
+                                      const TrainingConfig& training, const TrainingData& data,
+                                      Index parts) {
   check_length(data, model.context);
-  return validation_batches(data, validation_count, training.batch, model.context);
+  return validation_batches(data, validation_count * parts, training.batch / parts, model.context);
 }
 
 template <class B>
@@ -352,7 +363,9 @@ double run_memory(const TransformerConfig& c, Index sequences, const Device& dev
                                        .heads = c.heads,
                                        .kv_heads = c.kv_heads,
                                        .head_dim = c.head_dim(),
-                                       .window = c.learns_bias() ? c.window : 0},
+                                       .window = c.position == Position::alibi ? c.context
+                                                 : c.learns_bias()             ? c.window
+                                                                               : 0},
                                       c.channels, parameters);
       return 4 * (4 * double(parameters) + stream) +
              sizeof(Activation) * (between + (rounds ? double(parameters) : 0)) +

@@ -48,6 +48,8 @@ class Run {
   Index steps_done() const;
   /// Further steps that were started; `step` hands them out.
   Index steps_under_way() const;
+  /// How many may be: 1 where `step` does all the work.
+  Index steps_at_once() const;
   /// What a checkpoint says, without tensors and how far the run is.
   const Checkpoint& identity() const { return identity_; }
   /// Whether it is so in any of the processes, which all have to ask.
@@ -76,9 +78,11 @@ class Run {
 template <class B = CpuBackend>
 Transformer<B, float> load_model(const Checkpoint& checkpoint);
 
-/// Batches of held-out data as an evaluation takes them.
+/// Batches of held-out data as an evaluation takes them; the same sequences in any number of equal
+/// `parts`.
 std::vector<Batch> evaluation_batches(const TransformerConfig& model,
-                                      const TrainingConfig& training, const TrainingData& data);
+                                      const TrainingConfig& training, const TrainingData& data,
+                                      Index parts = 1);
 
 /// Validation loss over the batches, attention of the first one's first sequences, and a sample.
 template <class B>

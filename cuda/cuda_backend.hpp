@@ -157,7 +157,7 @@ struct KernelBackend {
                          const StepOutputs* outputs);
 
   /// The first call with a key runs `enqueue`, the second records it, later ones replay that; all
-  /// begins anew if memory was taken in between, because then arrays may have moved.
+  /// begins anew if memory was taken or given back in between: arrays may have moved.
   template <class F>
   static void run(Recording& recording, Index key, F&& enqueue) {
     if (recording.key == key && recording.allocations == allocations()) {
@@ -173,7 +173,7 @@ struct KernelBackend {
 
  private:
   static void* allocate(std::size_t bytes);
-  static Index allocations();  // so far
+  static Index allocations();  // so far, and releases
   static void release(void* data);
   static void upload_bytes(void* to, const void* host, std::size_t bytes);
   static void download_bytes(void* host, const void* from, std::size_t bytes);

@@ -94,21 +94,38 @@ void check_sizes(const LazyAttention& a) {
 }
 
 void check_given(const char* name, const void* pointer) {
-  if (!pointer) fail(std::string(name) + " is null");
+  if (!pointer)
+    fail(std::string(name) + " is null; lazy_attention.h says what has to be given, and its shape");
 }
 
-// Whole pieces of 16 bytes are read.
-void check_aligned(const char* name, const void* pointer) {
-  if (reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0)
-    fail(std::string(name) +
-         " does not begin at a multiple of 16 bytes; decode from where its array begins");
+void check_aligned(const char* name, const void* pointer, int bytes) {
+  if (reinterpret_cast<std::uintptr_t>(pointer) % bytes != 0)
+    fail(std::string(name) + " does not begin at a multiple of " + std::to_string(bytes) +
+         " bytes; pass an array from where it was allocated");
+}
+
+void check_floats(const char* name, const void* pointer) {
+  check_given(name, pointer);
+  check_aligned(name, pointer, sizeof(float));
+}
+
+// Numbers of 16 bits move in pieces of up to 16 bytes.
+void check_tensor(const LazyAttention& a, const char* name, const void* pointer) {
+  check_given(name, pointer);
+  check_aligned(name, pointer, a.type == LAZY_FLOAT32 ? sizeof(float) : 16);
+}
+
+void check_workspace(std::size_t bytes, const void* workspace) {
+  if (bytes == 0) return;
+  check_given("workspace", workspace);
+  check_aligned("workspace", workspace, 16);
 }
 
 void check_inputs(const LazyAttention& a, const LazyInputs& in) {
-  check_given("q", in.q);
-  check_given("k", in.k);
-  check_given("v", in.v);
-  if (a.window > 0) check_given("bias", in.bias);
+  check_tensor(a, "q", in.q);
+  check_tensor(a, "k", in.k);
+  check_tensor(a, "v", in.v);
+  if (a.window > 0) check_floats("bias", in.bias);
 }
 
 bool is_empty(const LazyAttention& a) {
@@ -172,9 +189,10 @@ int lazy_attention_forward(const LazyAttention* a, const LazyInputs* in, const L
     check_given("in", in);
     check_given("out", out);
     check_inputs(*a, *in);
-    check_given("out", out->out);
-    check_given("lse", out->lse);
-    if (rung.sizes(*a).forward_workspace > 0) check_given("workspace", workspace);
+    check_tensor(*a, "out", out->out);
+    check_floats("lse", out->lse);
+    check_aligned("live_sums", out->live_sums, 16);
+    check_workspace(rung.sizes(*a).forward_workspace, workspace);
     rung.forward(*a, *in, *out, workspace, stream);
   });
 }
@@ -188,17 +206,18 @@ int lazy_attention_backward(const LazyAttention* a, const LazyInputs* in,
     check_given("forward", forward);
     check_given("grads", grads);
     check_inputs(*a, *in);
-    check_given("out", forward->out);
-    check_given("lse", forward->lse);
-    check_given("dout", dout);
-    check_given("dq", grads->dq);
-    check_given("dk", grads->dk);
-    check_given("dv", grads->dv);
-    if (a->window > 0) check_given("dbias", grads->dbias);
-    if (in->tau) check_given("dtau", grads->dtau);
+    check_tensor(*a, "out", forward->out);
+    check_floats("lse", forward->lse);
+    check_tensor(*a, "dout", dout);
+    check_tensor(*a, "dq", grads->dq);
+    check_tensor(*a, "dk", grads->dk);
+    check_tensor(*a, "dv", grads->dv);
+    if (a->window > 0) check_floats("dbias", grads->dbias);
+    if (in->tau) check_floats("dtau", grads->dtau);
     const LazySizes sizes = rung.sizes(*a);
     if (sizes.needs_live_sums) check_given("live_sums", forward->live_sums);
-    if (sizes.backward_workspace > 0) check_given("workspace", workspace);
+    check_aligned("live_sums", forward->live_sums, 16);
+    check_workspace(sizes.backward_workspace, workspace);
     rung.backward(*a, *in, *forward, dout, *grads, workspace, stream);
   });
 }
@@ -210,8 +229,8 @@ int lazy_attention_weights(const LazyAttention* a, const LazyInputs* in, const f
     if (is_empty(*a) || rows == 0) return;
     check_given("in", in);
     check_inputs(*a, *in);
-    check_given("lse", lse);
-    check_given("weights", weights);
+    check_floats("lse", lse);
+    check_floats("weights", weights);
     if (batch < 0 || batch >= a->batch || head < 0 || head >= a->heads || first_row < 0 ||
         rows < 0 || first_row + rows > a->queries)
       fail("rows " + std::to_string(first_row) + " to " + std::to_string(first_row + rows) +
@@ -235,11 +254,11 @@ int lazy_attention_decode(const LazyAttention* a, const LazyInputs* in, const La
     check_given("in", in);
     check_given("out", out);
     check_inputs(*a, *in);
-    check_aligned("k", in->k);
-    check_aligned("v", in->v);
-    check_given("out", out->out);
-    check_given("lse", out->lse);
-    check_given("workspace", workspace);
+    check_aligned("k", in->k, 16);
+    check_aligned("v", in->v, 16);
+    check_tensor(*a, "out", out->out);
+    check_floats("lse", out->lse);
+    check_workspace(1, workspace);
     decoding.decode(*a, *in, *out, workspace, stream);
   });
 }

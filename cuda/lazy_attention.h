@@ -1,8 +1,9 @@
 /* Lazy Attention for C and whatever can call C: pointers, sizes, a stream, a workspace.
  *
  * B sequences, Tq queries, Tk keys, H heads, Hkv key/value heads, D head dimension, W bias window.
- * All tensors are contiguous, row-major, and lie where the device can read them. Nothing is
- * allocated inside a call, and no call waits for the GPU.
+ * All tensors are contiguous, row-major, and lie where the device can read them; in 16-bit formats
+ * they begin at multiples of 16 bytes. Nothing is allocated inside a call, and no call waits for the
+ * GPU.
  *
  * NaN and infinity: in float32 they reach exactly the rows that see them, and a value or output
  * gradient at a dead entry reaches nothing. On tensor cores (v2) 0 times NaN is NaN: they may reach
@@ -60,7 +61,7 @@ typedef struct {
 } LazyGrads;
 
 typedef struct {
-  size_t forward_workspace, backward_workspace; /* bytes, on the device, 256-byte aligned */
+  size_t forward_workspace, backward_workspace; /* bytes, on the device, 16-byte aligned */
   int needs_live_sums;                          /* 1: the backward reads them */
   /* A bit of live_tiles says whether tile_rows query rows x tile_keys keys hold a live entry: bit
    * k % 32 of live_tiles[((b H + h) row_tiles + r) words + k / 32]. */
@@ -93,7 +94,7 @@ int lazy_attention_weights(const LazyAttention* attention, const LazyInputs* in,
                            float* weights, void* stream);
 
 typedef struct {
-  size_t workspace; /* bytes, on the device, 256-byte aligned */
+  size_t workspace; /* bytes, on the device, 16-byte aligned */
 } LazyDecodeSizes;
 
 /* Decoding: one query a sequence, at its last valid key, against a cache of Tk keys: q, out

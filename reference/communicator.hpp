@@ -13,7 +13,8 @@ class Communicator {
 
   /// x [count], on the device of the backend that trains, becomes its sum over all processes, the
   /// same bytes in each. All processes make the same calls in the same order. May return before it
-  /// is done, as a backend's functions do. Throws std::runtime_error if a process is lost.
+  /// is done, as a backend's functions do. Throws std::runtime_error if it is told that a process
+  /// is lost; who started the processes has to end the others if one goes silently.
   virtual void sum(float* x, Index count) = 0;
   virtual void sum(double* x, Index count) = 0;
 };

@@ -53,12 +53,18 @@ class Trainer {
   Communicator* processes_;
   Buffer first_moment_, second_moment_;
   Index started_ = 0, measured_ = 0, steps_done_ = 0;  // steps; measured: known to the host
-  Index targets_[steps_kept] = {};                     // of step n at n % steps_kept
+  // Of step n at n % steps_kept.
+  Batch batches_[steps_kept];
+  Index targets_[steps_kept] = {};
   StepOutputs measures_;
   typename B::template Buffer<UpdatePiece> pieces_;
   typename B::template Buffer<StepInputs> inputs_;
   typename B::template Buffer<StepOutputs> outputs_;
-  typename B::Recording recording_;
+  typename B::Recording gradient_recording_, update_recording_;
+
+  UpdateRule rule() const { return {.weight_decay = config_.weight_decay, .clip = config_.clip}; }
+  void load(Index step);
+  std::string what_failed(Index step);
 };
 
 }  // namespace lazy

@@ -62,7 +62,10 @@ class Transformer {
   const TransformerConfig& config() const { return config_; }
   const std::vector<ParameterSpec>& table() const { return table_; }
   Buffer& parameters() { return parameters_; }
-  Buffer& gradients() { return gradients_; }
+  Buffer& gradients() {
+    reserve_gradients();
+    return gradients_;
+  }
   /// What the products read where Activation is not T: the parameters, rounded; null elsewhere.
   Activation* rounded_parameters() { return rounded_.data(); }
   /// Assigns all parameters; `values` in host memory. Throws std::invalid_argument if there are too
@@ -82,7 +85,8 @@ class Transformer {
 
   /// The two passes in one, in the pieces that a training step needs: `load` brings a batch to the
   /// device and makes room for it; `add_gradient` computes losses and gradient of the loaded batch,
-  /// reading nothing of the host, so that a backend may record it. `inputs` on the device.
+  /// reading and changing nothing of the host, so that a backend may record it. `inputs` on the
+  /// device.
   void load(const Batch& batch);
   void add_gradient(const StepInputs* inputs);
   Buffer& losses() { return losses_; }  // [N] of the last pass, on the device
@@ -137,6 +141,7 @@ class Transformer {
   };
 
   void reserve(Index sequences, Index length, Index positions);
+  void reserve_gradients();
   void reserve_backward();
   void upload_tokens(const int* tokens, Index count);
   void run(KeyValueCache<B, T>* cache, Index first);
@@ -152,7 +157,7 @@ class Transformer {
 
   TransformerConfig config_;
   std::vector<ParameterSpec> table_;
-  Buffer parameters_, gradients_;
+  Buffer parameters_, gradients_;  // the latter empty until somebody asks for it
   ActivationBuffer rounded_;
   ModelParameters<T> weights_, dweights_;
   ModelParameters<Activation> factors_;  // what products read
@@ -162,7 +167,7 @@ class Transformer {
 
   Index sequences_ = 0, length_ = 0;  // of the last forward
   bool has_loss_ = false;             // whether losses_ are its
-  bool has_logits_ = false;           // or their gradient
+  bool has_logits_ = false;           // and logits_, or their gradient
   typename B::template Buffer<int> tokens_, order_, targets_;
   std::vector<int> next_of_token_, rows_by_token_;  // host memory of `load`
   typename B::template Buffer<Index> past_, lengths_;

@@ -186,7 +186,7 @@ std::string Transformer<B, T>::first_non_finite() const {
   if (broken(final_norm_.data(), N * C)) return "final norm";
   if (broken(logits_.data(), N * config_.vocabulary)) return "logits";
   if (has_loss_ && broken(losses_.data(), N)) return "losses";
-  for (auto p = table_.rbegin(); p != table_.rend(); ++p)
+  for (auto p = table_.rbegin(); p != table_.rend() && gradients_.size() > 0; ++p)
     if (broken_slice(gradients_, *p)) return "gradient of " + p->name;
   return "";
 }

@@ -81,10 +81,7 @@ Transformer<B, T>::Transformer(const TransformerConfig& config, std::uint64_t se
     : config_(config), table_(parameter_table(config)), layers_(config.layers) {
   const Index size = parameter_count(table_);
   B::resize(parameters_, size);
-  B::resize(gradients_, size);
-  B::zero(gradients_.data(), size);
   weights_ = detail::slices(parameters_.data(), config_, table_);
-  dweights_ = detail::slices(gradients_.data(), config_, table_);
   if constexpr (rounds) {
     B::resize(rounded_, size);
     factors_ = detail::slices(rounded_.data(), config_, table_);
@@ -140,7 +137,16 @@ void Transformer<B, T>::reserve(Index sequences, Index length, Index positions) 
 }
 
 template <class B, class T>
+void Transformer<B, T>::reserve_gradients() {
+  if (gradients_.size() > 0) return;
+  B::resize(gradients_, Index(parameters_.size()));
+  B::zero(gradients_.data(), Index(parameters_.size()));
+  dweights_ = detail::slices(gradients_.data(), config_, table_);
+}
+
+template <class B, class T>
 void Transformer<B, T>::reserve_backward() {
+  reserve_gradients();
   const Index N = sequences_ * length_, C = config_.channels, F = config_.inner;
   const Index kv = config_.kv_heads * config_.head_dim();
   Scratch& s = scratch_;
@@ -270,6 +276,9 @@ void Transformer<B, T>::load(const Batch& batch) {
   for (Index n = 0; n < N; ++n) rows_by_token_[next_of_token_[batch.tokens[n]]++] = int(n);
   detail::assign<B>(order_, rows_by_token_);
   reserve(batch.sequences, batch.length, batch.length);
+  // What add_gradient will leave. It cannot say so itself: a recorded one is not called again.
+  has_loss_ = true;
+  has_logits_ = false;
 }
 
 template <class B, class T>
@@ -281,7 +290,7 @@ double Transformer<B, T>::loss(const Batch& batch) {
   run(nullptr, 0);
   B::cross_entropy(losses_.data(), static_cast<Activation*>(nullptr), logits_.data(),
                    targets_.data(), N, config_.vocabulary, step_inputs_.data());
-  has_loss_ = true;
+  has_logits_ = true;
   double sum = 0;
   for (const T token_loss : token_losses()) sum += double(token_loss);
   return sum / targets;
@@ -304,8 +313,6 @@ void Transformer<B, T>::backward(const Batch& batch) {
 template <class B, class T>
 void Transformer<B, T>::add_gradient(const StepInputs* inputs) {
   run(nullptr, 0);
-  has_loss_ = true;
-  has_logits_ = false;
   run_backward(logits_.data(), inputs);
 }
 

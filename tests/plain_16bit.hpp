@@ -38,10 +38,13 @@ inline double epsilon_of<Float16>() {
 
 /// The problem with its tensors rounded; bias and tau are float in every format.
 template <class F>
-Problem<float> rounded_problem(const Recipe& recipe) {
-  auto p = make_problem<float>(recipe);
+Problem<float> with_rounded_tensors(Problem<float> p) {
   for (auto* x : {&p.q, &p.k, &p.v, &p.dout}) *x = rounded_to<F>(*x);
   return p;
+}
+template <class F>
+Problem<float> rounded_problem(const Recipe& recipe) {
+  return with_rounded_tensors<F>(make_problem<float>(recipe));
 }
 
 template <class F>

@@ -32,6 +32,7 @@ struct Recipe {
   std::vector<Index> lengths = {};  // [B]; empty: every sequence has all keys
   double sharpness = 1;             // scores are about N(0, sharpness^4)
   std::uint64_t seed = 1;
+  double bias_slope = 0;  // added to the bias for each token of distance
 };
 
 /// The recipe as the C++ that makes it again.
@@ -50,7 +51,7 @@ inline std::string describe(const Recipe& r) {
   list(r.tau);
   text << ", ";
   list(r.lengths);
-  text << ", " << r.sharpness << ", " << r.seed << "u}";
+  text << ", " << r.sharpness << ", " << r.seed << "u, " << r.bias_slope << "}";
   return text.str();
 }
 
@@ -82,6 +83,8 @@ Problem<T> make_problem(const Recipe& recipe) {
   p.k = normals(s.batch * s.keys * s.kv_heads * s.head_dim, recipe.sharpness);
   p.v = normals(s.batch * s.keys * s.kv_heads * s.head_dim, 1);
   p.bias = normals(s.heads * s.window, 0.7);
+  for (Index i = 0; i < s.heads * s.window; ++i)
+    p.bias[i] += T(recipe.bias_slope * double(i % s.window));
   p.sink = normals(s.heads, 1);
   p.dout = normals(s.batch * s.queries * s.heads * s.head_dim, 1);
   for (Index h = 0; h < s.heads; ++h)

@@ -44,14 +44,14 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
 using namespace lazy;
 using namespace lazy::test;
 
-TEST_CASE("a training step on the CPU allocates nothing after the first", "[training]") {
+TEST_CASE("a training step on the CPU allocates nothing after the first ones", "[training]") {
   for (const Normalizer rule : {Normalizer::elastic, Normalizer::softmax}) {
     TransformerConfig config = tiny_config(rule);
     config.context = 70;
     Model<float> model = lively_model<float>(config);
     Trainer<CpuBackend, float> trainer(model, {});
     const Batch batch = random_batch(3, 70, config.vocabulary);
-    trainer.step(batch);
+    for (int n = 0; n < steps_kept; ++n) trainer.step(batch);
     const long before = allocations;
     for (int n = 0; n < 3; ++n) trainer.step(batch);
     const long taken = allocations - before;

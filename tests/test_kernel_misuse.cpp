@@ -74,6 +74,27 @@ TEST_CASE("the kernels' C interface refuses impossible sizes and missing tensors
   refuses_backward([](Call& c) { c.grads.dv = nullptr; }, {"dv is null"});
   refuses_backward([](Call& c) { c.grads.dbias = nullptr; }, {"dbias is null"});
   refuses_backward([](Call& c) { c.grads.dtau = nullptr; }, {"dtau is null"});
+  const auto beyond = [](auto*& pointer, int bytes) {
+    pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(
+        reinterpret_cast<std::uintptr_t>(pointer) + bytes);
+  };
+  refuses_forward([&](Call& c) { beyond(c.in.q, 2); }, {"q does not", "multiple of 4 bytes"});
+  refuses_forward([&](Call& c) { beyond(c.in.bias, 1); }, {"bias does not", "multiple of 4"});
+  refuses_forward([&](Call& c) { beyond(c.out.lse, 2); }, {"lse does not", "multiple of 4"});
+  refuses_backward([&](Call& c) { beyond(c.grads.dk, 2); }, {"dk does not", "multiple of 4"});
+  for (const LazyType type : {LAZY_BFLOAT16, LAZY_FLOAT16}) {
+    const auto in_16_bits = [&](auto spoil) {
+      return [&, spoil](Call& c) {
+        c.attention.type = type, c.attention.head_dim = 32;
+        spoil(c);
+      };
+    };
+    refuses_forward(in_16_bits([&](Call& c) { beyond(c.in.k, 8); }), {"k does not", "of 16 bytes"});
+    refuses_forward(in_16_bits([&](Call& c) { beyond(c.out.out, 8); }), {"out does not", "of 16"});
+    refuses_forward(in_16_bits([&](Call& c) { beyond(c.out.live_sums, 4); }),
+                    {"live_sums does not", "multiple of 16"});
+    refuses_backward(in_16_bits([&](Call& c) { beyond(c.grads.dq, 8); }), {"dq does not", "of 16"});
+  }
   check_says(lazy_attention_forward(nullptr, nullptr, nullptr, nullptr, nullptr),
              {"attention is null"});
   check_says(lazy_attention_forward(&right.attention, &right.in, &right.out, nullptr, nullptr),

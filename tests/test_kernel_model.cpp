@@ -6,6 +6,7 @@
 #include "reference/training.hpp"
 #include "tests/catch.hpp"
 #include "tests/parity/model.hpp"
+#include "tests/refusal.hpp"
 
 using namespace lazy;
 using namespace lazy::test;
@@ -52,6 +53,39 @@ TEST_CASE("two runs of the model on the kernels leave the same bytes", "[kernels
     return on_host<EmulatedBFloat16Backend>(model.parameters().data(), model.parameters().size());
   };
   CHECK(parameters() == parameters());
+}
+
+TEST_CASE("after steps that were replayed the model knows what it holds", "[kernels][model]") {
+  const TransformerConfig config = parity_model(1).config;
+  Transformer<EmulatedBackend, float> model(config, 1);
+  Trainer<EmulatedBackend, float> trainer(model, {.learning_rate = 0, .warmup = 0});
+  const Batch batch = random_batch(1, 9, config.vocabulary);
+  const double loss = model.loss(batch);
+  for (int n = 0; n < 4; ++n) trainer.step(batch);
+  CHECK(mentions(refusal<std::logic_error>([&] { model.logits(); }), "their gradient"));
+  const std::vector<float> losses = model.token_losses();
+  REQUIRE(losses.size() == 9);
+  double sum = 0;
+  for (const float x : losses) sum += double(x);
+  CHECK(sum / 9 == loss);
+  CHECK(mentions(refusal<std::invalid_argument>([&] { model.backward(batch); }), "call loss"));
+}
+
+TEST_CASE("a step that fails on the kernels is named, whatever is under way", "[kernels][model]") {
+  const TransformerConfig config = parity_model(1).config;
+  Transformer<EmulatedBackend, float> model(config, 1);
+  Trainer<EmulatedBackend, float> trainer(model, {.warmup = 0});
+  std::vector<float> parameters(model.parameters().size());
+  const auto next = [&](Index n) { return random_batch(1, 9, config.vocabulary, n); };
+  for (Index n = 1; n <= 4; ++n) trainer.step(next(n));
+  EmulatedBackend::download(parameters.data(), model.parameters().data(), Index(parameters.size()));
+  const ParameterSpec& broken = model.table().back();
+  parameters[broken.offset] = std::numeric_limits<float>::quiet_NaN();
+  model.set_parameters(parameters);
+  for (Index n = 5; n <= 8; ++n) trainer.start(next(n));
+  CHECK(mentions_all(refusal<std::runtime_error>([&] { trainer.finish(); }),
+                     {"step 5: ", broken.name.c_str(), "not finite"}));
+  CHECK(trainer.steps_done() == 4);
 }
 
 TEST_CASE("a recorded decoding step serves all lengths", "[kernels][model][decoding]") {

@@ -1,6 +1,7 @@
 // Every rung of the ladder in bfloat16 and float16, emulated, against the equations, by the rule
 // for low precision.
 
+#include "tests/golden_cases.hpp"
 #include "tests/kernel_answers.hpp"
 #include "tests/plain_16bit.hpp"
 
@@ -30,6 +31,14 @@ void check_in_turn(const Rung& rung, const Recipe& recipe) {
     check_recipe<BFloat16>(rung, LAZY_BFLOAT16, recipe);
   else
     check_recipe<Float16>(rung, LAZY_FLOAT16, recipe);
+}
+
+// A golden case, its tensors rounded to the format.
+template <class F>
+void check_golden(const Rung& rung, LazyType type, const GoldenCase& c) {
+  const auto p = with_rounded_tensors<F>(converted<float>(c.problem));
+  INFO(rung.name << (type == LAZY_BFLOAT16 ? " bfloat16" : " float16"));
+  check_16bit<F>(p, kernel_attention(p, {.rung = rung.name, .type = type}).answer);
 }
 
 constexpr Index dims[] = {32, 64, 128};
@@ -72,4 +81,17 @@ TEST_CASE("a 16-bit rung on random problems", "[kernels]") {
     for (std::uint64_t seed = 1; seed <= 30; ++seed)
       check_in_turn(rung, with_dim(random_recipe(seed, 100, 8), dims[seed % 3]));
   });
+}
+
+TEST_CASE("a 16-bit rung on the golden cases of its head sizes", "[kernels][golden]") {
+  int computed = 0;
+  for_each_rung(LAZY_BFLOAT16, [&](const Rung& rung) {
+    for_each_golden_case([&](const GoldenCase& c) {
+      if (!rung.supports(LAZY_BFLOAT16, c.problem.shape.head_dim)) return;
+      check_golden<BFloat16>(rung, LAZY_BFLOAT16, c);
+      check_golden<Float16>(rung, LAZY_FLOAT16, c);
+      ++computed;
+    });
+  });
+  CHECK(computed >= 4);
 }

@@ -48,7 +48,13 @@ class Nccl final : public Communicator {
          "joining the other processes");
   }
   Nccl(const Nccl&) = delete;
-  ~Nccl() override { ncclCommDestroy(communicator_); }
+  // After an error the others would be waited for, who wait in a sum: their launcher ends them.
+  ~Nccl() override {
+    if (std::uncaught_exceptions() == 0)
+      ncclCommDestroy(communicator_);
+    else
+      ncclCommAbort(communicator_);
+  }
 
   Index rank() const override { return place_.rank; }
   Index size() const override { return place_.size; }

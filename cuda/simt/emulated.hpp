@@ -87,6 +87,12 @@ class Global {
       block().fail(Fault::out_of_bounds, at.where,
                    "element " + std::to_string(i) + " of an array of " + std::to_string(size) +
                        " in global memory");
+    if (const auto address = reinterpret_cast<std::uintptr_t>(at_ + at.index);
+        address % alignof(T) != 0)
+      block().fail(Fault::misaligned, at.where,
+                   "element " + std::to_string(i) + " of an array in global memory lies " +
+                       std::to_string(address % alignof(T)) + " bytes beyond a multiple of " +
+                       std::to_string(alignof(T)));
   }
 };
 

@@ -40,6 +40,23 @@ bool same_bytes(const Answer<float>& x, const Answer<float>& y) {
   return same_bytes(x, y, value_tensors<float>) && same_bytes(x, y, gradient_tensors<float>);
 }
 
+// Tiles of 64 x 64 below the diagonal's in which no entry is alive.
+Index dead_tiles(const Answer<float>& a, const AttentionShape& s) {
+  constexpr Index tile = 64;
+  Index dead = 0;
+  for (Index b = 0; b < s.batch; ++b)
+    for (Index h = 0; h < s.heads; ++h)
+      for (Index row = tile; row < s.queries; row += tile)
+        for (Index key = 0; key < row; key += tile) {
+          bool live = false;
+          for (Index i = row; i < std::min(row + tile, s.queries); ++i)
+            for (Index j = key; j < key + tile; ++j)
+              live = live || a.weights[weight_offset(s, b, h, i) + j] != 0;
+          dead += !live;
+        }
+  return dead;
+}
+
 template <class F>
 LowPrecisionVerdict judge_16bit(const Problem<float>& p, const Answer<float>& got) {
   return judge_low_precision(p, got, plain_16bit_errors<F>(p), epsilon_of<F>());
@@ -59,6 +76,7 @@ std::string shape_text(const Recipe& r) {
        << s.kv_heads << " D " << s.head_dim << " W " << s.window;
   if (!r.lengths.empty()) text << " ragged";
   if (r.rule.divisor == Divisor::length) text << " tau/L";
+  if (r.bias_slope != 0) text << " local";
   return text.str();
 }
 
@@ -82,6 +100,7 @@ ParityResult ask(const ParityCase& asked, LazyDevice device, bool poison) {
     result.same_again = same_bytes(answer(p, how), got);
     how.skip_dead_tiles = false;
     result.same_skipping = same_bytes(answer(p, how), got);
+    if (p.shape.queries == p.shape.keys) result.dead_tiles = dead_tiles(got, p.shape);
     result.verdict = judge(asked.type, p, got);
   } catch (const std::exception& error) {
     result.failure = error.what();
@@ -105,6 +124,7 @@ std::string ParityResult::faults() const {
         " wrong gates, the first: " + verdict.wrong_gates[0]);
   if (!same_again) add("two runs gave different bytes");
   if (!same_skipping) add("skipping dead tiles changed bytes");
+  if (!skips_something()) add("no tile is dead, though the bias falls steeply");
   return text;
 }
 
@@ -145,6 +165,7 @@ nlohmann::ordered_json card_json(const ParityResult& r) {
           {"faults", r.faults()},
           {"same_bytes_again", r.same_again},
           {"same_bytes_computing_dead_tiles", r.same_skipping},
+          {"dead_tiles", r.dead_tiles},
           {"tensors", tensors}};
 }
 

@@ -17,6 +17,11 @@ void for_each_kernel(F&& f) {
 
 const std::vector<double> taus[] = {{-1, -0.5, -2, 0}, {0.5, -1, 0, -0.1}};
 
+// Heads that look only near: tiles far from the diagonal are dead, and skipped.
+Recipe local(Index D, Index T, Index kv_heads) {
+  return {.shape = {2, T, T, 4, kv_heads, D, 512}, .tau = {-1, -0.5}, .bias_slope = -0.15};
+}
+
 }  // namespace
 
 std::vector<ParityCase> full_grid(std::uint64_t seed) {
@@ -37,6 +42,14 @@ std::vector<ParityCase> full_grid(std::uint64_t seed) {
           r.seed = seed + turn++;
           cases.push_back({rung, type, r});
         }
+    for (const Index kv_heads : {4, 1})
+      for (const Index T : {257, 320}) {
+        Recipe r = local(D, T, kv_heads);
+        r.lengths = {T, T - 100};
+        r.rule.divisor = kv_heads == 1 ? Divisor::length : Divisor::visible;
+        r.seed = seed + turn++;
+        cases.push_back({rung, type, r});
+      }
   });
   return cases;
 }
@@ -49,6 +62,7 @@ std::vector<ParityCase> short_grid(std::uint64_t seed) {
         {{1, 65, 65, 2, 2, D, 17}, {}, taus[0], {}, 1},
         {{2, 40, 97, 2, 1, D, 200}, {}, taus[1], {97, 50}, 1.5},
         {{1, 1, 33, 4, 1, D, 0}, {Normalizer::elastic, Divisor::length}, taus[0], {}, 1},
+        {{1, 200, 200, 2, 1, D, 256}, {}, {-1, -0.5}, {}, 1, 1, -0.15},
     };
     for (Recipe r : recipes) {
       r.seed = seed + turn++;

@@ -3,7 +3,10 @@
 //
 //   train_together LAZY MPIRUN -n 2
 
+#include <chrono>
+#include <csignal>
 #include <cstdio>
+#include <thread>
 
 #include "apps/checkpoint.hpp"
 #include "apps/run_log.hpp"
@@ -104,6 +107,22 @@ int main(int argc, char** argv) {
   refused(train("odd", std::vector<std::string>{"--batch", "3"} + on_cpu),
           "--batch 3 cannot be shared by 2 processes");
   expect(!std::filesystem::exists(folder.path / "odd"), "what was refused left a folder");
+  refused(train("two", shared + on_cpu), "already holds a run");
   refused(train("any", shared), "--device auto is for one process");
+  // Told to stop, they stop after the same step, and what they did is kept.
+  {
+    std::vector<std::string> long_run = train("stopped", shared + on_cpu);
+    long_run[6] = "1000000";
+    Started started(together + long_run);
+    for (int n = 0; n < 600 && !mentions(started.out(), "step     3"); ++n)
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    started.send(SIGTERM);
+    started.wait();
+    const Index kept = load_checkpoint(folder.path / "stopped").step;
+    expect(kept >= 3, "the run that was told to stop kept step " + std::to_string(kept));
+    const std::vector<std::string> on{"train", "--resume", at("stopped"), "--steps",
+                                      std::to_string(kept + 2)};
+    expect(run(together + on + on_cpu).exit_code == 0, "a stopped run does not go on");
+  }
   return all_right ? 0 : 1;
 }
