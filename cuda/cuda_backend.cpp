@@ -271,6 +271,42 @@ void KernelBackend<device, A>::attention_weights(const AttentionShape& s, const 
 }
 
 template <LazyDevice device, class A>
+void KernelBackend<device, A>::attention_statistics(const AttentionShape& s,
+                                                    const AttentionRule& rule,
+                                                    const AttentionInputs<A, float>& in,
+                                                    const AttentionOutputs<A, float>& forward,
+                                                    RowStatistics* rows, std::uint32_t* live_tiles,
+                                                    Index rows_at_once) {
+  const LazyAttention a = described<A>(device, s, rule);
+  const LazyInputs given = inputs(rule, in);
+  const LayerKernels<A>& kernels = layers<device, A>();
+  const Index words = tile_words(s.keys), of_sequence = s.heads * s.queries;
+  const Index block = std::min(s.queries, rows_at_once);
+
+  const std::size_t row_bytes = of_sequence * sizeof(RowStatistics);
+  const std::size_t weight_bytes = block * s.keys * sizeof(float);
+  char* const space = static_cast<char*>(
+      workspace(row_bytes + weight_bytes + of_sequence * words * sizeof(std::uint32_t)));
+  const auto rows_there = reinterpret_cast<RowStatistics*>(space);
+  const auto weights = reinterpret_cast<float*>(space + row_bytes);
+  const auto tiles_there = reinterpret_cast<std::uint32_t*>(space + row_bytes + weight_bytes);
+
+  for (Index b = 0; b < s.batch; ++b) {
+    for (Index head = 0; head < s.heads; ++head)
+      for (Index first = 0; first < s.queries; first += block) {
+        const Index count = std::min(block, s.queries - first), row = head * s.queries + first;
+        must(lazy_attention_weights(&a, &given, forward.lse, b, head, first, count, weights,
+                                    stream_of(device)));
+        kernels.row_statistics(rows_there + row, tiles_there + row * words, weights, s,
+                               given.lengths, b, first, count, stream_of(device));
+      }
+    download(rows + b * of_sequence, static_cast<const RowStatistics*>(rows_there), of_sequence);
+    download(live_tiles + b * of_sequence * words, static_cast<const std::uint32_t*>(tiles_there),
+             of_sequence * words);
+  }
+}
+
+template <LazyDevice device, class A>
 void KernelBackend<device, A>::measure_step(StepOutputs* outputs, const float* losses, Index N,
                                             const float* gradients, Index size,
                                             const StepInputs* inputs) {

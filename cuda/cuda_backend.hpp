@@ -16,9 +16,9 @@ namespace lazy {
 
 /// `device` LAZY_CUDA, or LAZY_EMULATED: the same kernels on the CPU, thread by thread. A is the
 /// type of what lies between two matrix products, float or BFloat16; parameters are float. Calls
-/// are made on memory(device).stream() and do not wait for the GPU, but for `download` and
-/// `attention_weights`. Everything throws std::invalid_argument for what is refused (see
-/// lazy_attention.h) and std::runtime_error if the device fails or is not there.
+/// are made on memory(device).stream() and do not wait for the GPU, but for `download`,
+/// `attention_weights` and `attention_statistics`. Everything throws std::invalid_argument for what
+/// is refused (see lazy_attention.h) and std::runtime_error if the device fails or is not there.
 template <LazyDevice device, class A>
 struct KernelBackend {
   template <class>
@@ -148,6 +148,12 @@ struct KernelBackend {
                                 const AttentionInputs<A, float>& in,
                                 const AttentionOutputs<A, float>& forward, Index b, Index head,
                                 Index first_row, Index rows, float* weights);
+  /// As attention_statistics.hpp, of these weights: those of `rows_at_once` rows of one head lie on
+  /// the device at a time, in the workspace, and none is copied.
+  static void attention_statistics(const AttentionShape& shape, const AttentionRule& rule,
+                                   const AttentionInputs<A, float>& in,
+                                   const AttentionOutputs<A, float>& forward, RowStatistics* rows,
+                                   std::uint32_t* live_tiles, Index rows_at_once = 1024);
 
   static void measure_step(StepOutputs* outputs, const float* losses, Index N,
                            const float* gradients, Index size, const StepInputs* inputs);

@@ -10,6 +10,7 @@
 
 #include <concepts>
 
+#include "reference/diagnostics.hpp"
 #include "reference/layers.hpp"
 #include "reference/rope.hpp"
 
@@ -26,7 +27,8 @@ concept Backend = requires(typename B::template Buffer<T> buffer, typename B::te
                            const AttentionOutputs<typename B::template Activation<T>, T>& out,
                            const AttentionGrads<typename B::template Activation<T>, T>& grads,
                            const UpdateRule& update, const UpdatePiece* pieces,
-                           const StepInputs* inputs, StepOutputs* outputs) {
+                           const StepInputs* inputs, StepOutputs* outputs,
+                           RowStatistics* statistics, std::uint32_t* live_tiles) {
   { buffer.data() } -> std::convertible_to<T*>;
   { buffer.size() } -> std::convertible_to<std::size_t>;
   B::resize(buffer, n);  // keeps nothing: entries are unspecified
@@ -53,6 +55,8 @@ concept Backend = requires(typename B::template Buffer<T> buffer, typename B::te
   B::attention_forward(shape, rule, in, out, &memory);  // memory: what backward needs; null: none
   B::attention_backward(shape, rule, in, out, &memory, c, grads);
   B::attention_weights(shape, rule, in, out, n, n, n, n, x);  // x in the host's memory
+  // Of every row of every head, as attention_statistics.hpp; both in the host's memory.
+  B::attention_statistics(shape, rule, in, out, statistics, live_tiles);
 
   B::measure_step(outputs, y, n, y, n, inputs);
   B::adamw_step(x, a, x, x, y, pieces, n, update, inputs, outputs);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "reference/aligned.hpp"
+#include "reference/attention_statistics.hpp"
 #include "reference/backend.hpp"
 #include "reference/tiled.hpp"
 
@@ -73,6 +74,15 @@ struct CpuBackend {
                                 const AttentionInputs<T>& in, const AttentionOutputs<T>& forward,
                                 Index b, Index head, Index first_row, Index rows, T* weights) {
     tiled::attention_weights(shape, rule, in, forward, b, head, first_row, rows, weights);
+  }
+  template <class T>
+  static void attention_statistics(const AttentionShape& shape, const AttentionRule& rule,
+                                   const AttentionInputs<T>& in, const AttentionOutputs<T>& forward,
+                                   RowStatistics* rows, std::uint32_t* live_tiles) {
+    const auto weights = [&](Index b, Index head, Index first, Index count, T* to) {
+      tiled::attention_weights(shape, rule, in, forward, b, head, first, count, to);
+    };
+    lazy::attention_statistics<T>(shape, in.lengths, weights, rows, live_tiles);
   }
 
   static constexpr auto embedding_forward = [](auto... arguments) {

@@ -2,6 +2,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -58,58 +59,53 @@ double entropy(std::span<const T> row, double m) {
   return total;
 }
 
-template <class T>
-HeadStatistics row_statistics(std::span<const T> row) {
+HeadStatistics of_row(const RowStatistics& row) {
   HeadStatistics s;
-  const Index i = Index(row.size());
+  const Index i = row.visible;
   if (i == 0) return s;
-  const double m = sum(row);
+  const double m = row.mass;
   const bool dead = m == 0;
 
   s.rows = 1;
   s.dead_rows = dead;
   s.entries = i;
-  s.live_entries = std::count_if(row.begin(), row.end(), is_live<T>);
-  s.density = mean(double(s.live_entries), i);
+  s.live_entries = row.live;
+  s.density = mean(double(row.live), i);
   s.mass = m;
   if (!dead) {
-    s.entropy = entropy(row, m);
-    s.effective_keys = std::exp(s.entropy);
+    s.entropy = row.entropy;
+    s.effective_keys = std::exp(row.entropy);
   }
   if (i >= 2) {
     s.rows_from_second = 1;
     s.dead_from_second = dead;
     s.mass_from_second = m;
-    s.first_key = double(row[0]);
-    s.first_key_share = dead ? 0 : s.first_key / m;
+    s.first_key = row.first_key;
+    s.first_key_share = dead ? 0 : row.first_key / m;
   }
   if (i >= 5) {
     s.rows_from_fifth = 1;
     s.dead_from_fifth = dead;
-    s.first_four = sum(row.first(4));
-    s.first_four_share = dead ? 0 : s.first_four / m;
+    s.first_four = row.first_four;
+    s.first_four_share = dead ? 0 : row.first_four / m;
   }
   return s;
 }
 
 // A tile counts if one of its rows sees one of its keys, and is live if one such weight is.
-template <class T>
-HeadStatistics tile_statistics(const WeightMatrix<T>& matrix, Index tile_size) {
+HeadStatistics tile_statistics(std::span<const RowStatistics> rows,
+                               std::span<const std::uint32_t> live_tiles, Index tile_size) {
   HeadStatistics s;
-  const Index rows = Index(matrix.visible.size());
-  for (Index first_row = 0; first_row < rows; first_row += tile_size) {
-    const Index last_row = std::min(first_row + tile_size, rows);
-    for (Index first_key = 0; first_key < matrix.keys; first_key += tile_size) {
-      bool causal = false, live = false;
-      for (Index r = first_row; r < last_row; ++r) {
-        if (matrix.visible[r] <= first_key) continue;
-        causal = true;
-        const Index width = std::min(tile_size, matrix.visible[r] - first_key);
-        const std::span<const T> part = visible_row(matrix, r).subspan(first_key, width);
-        live = live || std::any_of(part.begin(), part.end(), is_live<T>);
-      }
-      s.tiles += causal;
-      s.live_tiles += live;
+  const Index count = Index(rows.size()), words = count == 0 ? 0 : Index(live_tiles.size()) / count;
+  for (Index first = 0; first < count; first += tile_size) {
+    const Index last = std::min(first + tile_size, count);
+    Index visible = 0;
+    for (Index r = first; r < last; ++r) visible = std::max(visible, rows[r].visible);
+    s.tiles += (visible + tile_size - 1) / tile_size;
+    for (Index word = 0; word < words; ++word) {
+      std::uint32_t live = 0;
+      for (Index r = first; r < last; ++r) live |= live_tiles[r * words + word];
+      s.live_tiles += std::popcount(live);
     }
   }
   return s;
@@ -160,13 +156,49 @@ HeadStatistics& HeadStatistics::operator+=(const HeadStatistics& other) {
 }
 
 template <class T>
+RowStatistics row_statistics(std::span<const T> row, std::span<std::uint32_t> live_tiles,
+                             Index tile_size) {
+  RowStatistics s;
+  s.visible = Index(row.size());
+  if (const Index words = tile_words(s.visible, tile_size); Index(live_tiles.size()) < words)
+    fail("row statistics: " + std::to_string(live_tiles.size()) + " words for the tiles of " +
+         std::to_string(s.visible) + " keys; pass at least " + std::to_string(words));
+  std::fill(live_tiles.begin(), live_tiles.end(), 0u);
+  for (Index first = 0; first < s.visible; first += tile_size) {
+    const auto part = row.subspan(first, std::min(tile_size, s.visible - first));
+    const Index live = std::count_if(part.begin(), part.end(), is_live<T>);
+    const Index tile = first / tile_size;
+    if (live > 0) live_tiles[tile / 32] |= 1u << tile % 32;
+    s.live += live;
+  }
+  s.mass = sum(row);
+  s.first_key = sum(row.first(std::min<Index>(1, s.visible)));
+  s.first_four = sum(row.first(std::min<Index>(4, s.visible)));
+  if (s.mass != 0) s.entropy = entropy(row, s.mass);
+  return s;
+}
+
+HeadStatistics head_statistics(std::span<const RowStatistics> rows,
+                               std::span<const std::uint32_t> live_tiles, Index tile_size) {
+  if (rows.empty() ? !live_tiles.empty() : live_tiles.size() % rows.size() != 0)
+    fail("head statistics: " + std::to_string(live_tiles.size()) + " words of live tiles for " +
+         std::to_string(rows.size()) + " rows; pass as many for each row");
+  HeadStatistics s = tile_statistics(rows, live_tiles, tile_size);
+  for (const RowStatistics& row : rows) s += of_row(row);
+  return s;
+}
+
+template <class T>
 HeadStatistics head_statistics(const WeightMatrix<T>& matrix, Index tile_size) {
   validate(matrix);
   if (tile_size < 1) fail("tile_size is " + std::to_string(tile_size) + ", must be at least 1");
-  HeadStatistics s = tile_statistics(matrix, tile_size);
-  for (Index r = 0; r < Index(matrix.visible.size()); ++r)
-    s += row_statistics(visible_row(matrix, r));
-  return s;
+  const Index count = Index(matrix.visible.size()), words = tile_words(matrix.keys, tile_size);
+  std::vector<RowStatistics> rows(count);
+  std::vector<std::uint32_t> live_tiles(count * words);
+  for (Index r = 0; r < count; ++r)
+    rows[r] = row_statistics(visible_row(matrix, r),
+                             std::span(live_tiles).subspan(r * words, words), tile_size);
+  return head_statistics(rows, live_tiles, tile_size);
 }
 
 AttentionSummary summarize(const HeadStatistics& s) {
@@ -201,6 +233,17 @@ std::vector<double> sink_scores(const WeightMatrix<T>& matrix, bool normalized) 
   }
   for (Index k = 0; k < matrix.keys; ++k) alpha[k] = mean(alpha[k], rows[k]);
   return alpha;
+}
+
+double first_sink_score(std::span<const RowStatistics> rows, bool normalized) {
+  double alpha = 0;
+  Index counted = 0;
+  for (const RowStatistics& row : rows) {
+    if (row.visible == 0 || (normalized && row.mass == 0)) continue;
+    alpha += row.first_key / (normalized ? row.mass : 1);
+    ++counted;
+  }
+  return mean(alpha, counted);
 }
 
 double sink_rate(std::span<const std::vector<double>> scores, Index k, double epsilon) {

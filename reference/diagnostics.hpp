@@ -7,6 +7,7 @@
 // Rows and keys are 1-based in the formulas. Row i is the one that sees i keys; empty (padding)
 // rows do not count. A NaN weight is live, its row is not dead, and every mean it enters is NaN.
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,34 @@ struct WeightMatrix {
   std::span<const Index> visible;  // [rows]
   Index keys = 0;
 };
+
+/// Side of the tiles of weights that are told live or dead, as a kernel skips them.
+inline constexpr Index tile_side = 64;
+
+/// What a row of weights contributes to the statistics of its matrix: a few numbers, wherever the
+/// weights are.
+struct RowStatistics {
+  Index visible = 0;      // i, the keys it sees; 0: an empty row
+  Index live = 0;         // how many of their weights are not 0
+  double mass = 0;        // m_i = sum_j a_ij
+  double first_key = 0;   // a_i1
+  double first_four = 0;  // a_i1 + .. + a_i4, as far as it sees them
+  double entropy = 0;     // -sum_j (a_ij / m_i) log(a_ij / m_i), nats; 0 if m_i = 0
+  bool operator==(const RowStatistics&) const = default;
+};
+
+/// Words of 32 bits in which a row of `keys` keys has a bit for each tile of keys: tile t is bit
+/// t % 32 of word t / 32, set if the row has a live entry there.
+inline Index tile_words(Index keys, Index tile_size = tile_side) {
+  const Index tiles = (keys + tile_size - 1) / tile_size;
+  return (tiles + 31) / 32;
+}
+
+/// Of one row, given the weights it sees. `live_tiles`, at least their `tile_words`, is assigned.
+/// Throws std::invalid_argument if it is shorter.
+template <class T>
+RowStatistics row_statistics(std::span<const T> row, std::span<std::uint32_t> live_tiles,
+                             Index tile_size = tile_side);
 
 /// Sums over the rows of any number of weight matrices; `operator+=` pools them.
 struct HeadStatistics {
@@ -52,7 +81,12 @@ struct HeadStatistics {
 /// Block row 0 is taken as the first row of a tile: cut a matrix at multiples of `tile_size` only.
 /// Throws std::invalid_argument if sizes, visible counts or tile_size make no sense.
 template <class T>
-HeadStatistics head_statistics(const WeightMatrix<T>& matrix, Index tile_size = 64);
+HeadStatistics head_statistics(const WeightMatrix<T>& matrix, Index tile_size = tile_side);
+/// The same from what `row_statistics` left of each row: `live_tiles` [rows, words]. Throws
+/// std::invalid_argument if that is no whole number of words a row.
+HeadStatistics head_statistics(std::span<const RowStatistics> rows,
+                               std::span<const std::uint32_t> live_tiles,
+                               Index tile_size = tile_side);
 
 /// Means of a pool of matrices. Everything is 0 where nothing was counted.
 struct AttentionSummary {
@@ -78,6 +112,8 @@ AttentionSummary summarize(const HeadStatistics& statistics);
 /// `head_statistics`.
 template <class T>
 std::vector<double> sink_scores(const WeightMatrix<T>& matrix, bool normalized);
+/// alpha_1 of these rows.
+double first_sink_score(std::span<const RowStatistics> rows, bool normalized);
 
 /// Share of matrices whose alpha_k exceeds epsilon, given each one's `sink_scores`; matrices with
 /// fewer than k keys are left out. NaN if an alpha_k is NaN. Throws std::invalid_argument if k < 1.

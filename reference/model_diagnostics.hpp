@@ -21,7 +21,8 @@ struct ModelDiagnostics {
 };
 
 /// What the last `forward` or `loss` of a model looked like (not a `decode`, which keeps no keys).
-/// Never holds more than 64 rows of weights per thread; the same bytes for any number of threads.
+/// The backend reduces weights to a few numbers a row: on the CPU from 64 rows at a time in each
+/// thread, the same bytes for any number of threads; on a device there, with no weights copied.
 /// Throws std::logic_error if there was no forward.
 template <class B, class T>
 ModelDiagnostics diagnose(const Transformer<B, T>& model);

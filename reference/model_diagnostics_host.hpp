@@ -3,40 +3,51 @@
 
 #include <algorithm>
 #include <stdexcept>
-#include <utility>
 
 #include "reference/model_diagnostics.hpp"
 
 namespace lazy {
 namespace detail {
 
-inline constexpr Index block_rows = 64;  // also the side of a tile, and Gu et al.'s T
-
 // One head of one layer in one sequence.
 struct HeadView {
   HeadStatistics statistics;
-  std::vector<double> scores, normalized_scores;  // of the first 64 rows
+  double sink_score, normalized_sink_score;  // of the first key over the first 64 rows
 };
 
-template <class B, class T>
-HeadView view_head(const Transformer<B, T>& model, Index layer, Index sequence, Index head) {
-  const AttentionShape shape = model.attention_shape();
-  HeadView view;
-  for (Index first = 0; first < shape.queries; first += block_rows) {
-    const Index rows = std::min(block_rows, shape.queries - first);
-    const std::vector<T> weights = model.attention_weights(layer, sequence, head, first, rows);
-    std::vector<Index> visible(rows);
-    for (Index r = 0; r < rows; ++r) visible[r] = visible_keys(shape, shape.keys, first + r);
-    const WeightMatrix<T> block{weights, visible, shape.keys};
-
-    view.statistics += head_statistics(block, block_rows);
-    if (first > 0) continue;
-    view.scores = sink_scores(block, false);
-    view.normalized_scores = sink_scores(block, true);
-    view.scores.resize(rows);  // no row of this block sees more keys
-    view.normalized_scores.resize(rows);
+// Pooled by rows of tiles. rows [T], live_tiles [T, words].
+inline HeadView view_head(std::span<const RowStatistics> rows,
+                          std::span<const std::uint32_t> live_tiles) {
+  constexpr std::size_t side = tile_side;  // also Gu et al.'s T
+  const std::size_t words = live_tiles.size() / rows.size();
+  const auto first_rows = rows.first(std::min(side, rows.size()));
+  HeadView view{{}, first_sink_score(first_rows, false), first_sink_score(first_rows, true)};
+  for (std::size_t first = 0; first < rows.size(); first += side) {
+    const std::size_t count = std::min(side, rows.size() - first);
+    view.statistics += head_statistics(rows.subspan(first, count),
+                                       live_tiles.subspan(first * words, count * words));
   }
   return view;
+}
+
+// The heads of one layer: [H, B].
+template <class B, class T>
+std::vector<HeadView> view_layer(const Transformer<B, T>& model, Index layer) {
+  const AttentionShape shape = model.attention_shape();
+  const Index N = shape.batch, H = shape.heads, length = shape.queries;
+  const Index words = tile_words(shape.keys);
+  std::vector<RowStatistics> rows(N * H * length);
+  std::vector<std::uint32_t> live_tiles(N * H * length * words);
+  B::attention_statistics(shape, model.config().rule, model.attention_inputs(layer),
+                          model.attention_outputs(layer), rows.data(), live_tiles.data());
+  std::vector<HeadView> views;
+  for (Index h = 0; h < H; ++h)
+    for (Index b = 0; b < N; ++b) {
+      const Index first = (b * H + h) * length;
+      views.push_back(view_head(std::span(rows).subspan(first, length),
+                                std::span(live_tiles).subspan(first * words, length * words)));
+    }
+  return views;
 }
 
 // Mean over sequences x [rows, channels]; the footprints one after the other.
@@ -64,27 +75,24 @@ ModelDiagnostics diagnose(const Transformer<B, T>& model) {
   const TransformerConfig& config = model.config();
   const Index L = config.layers, H = shape.heads, N = shape.batch;
 
-  // Heads are computed in any order and pooled in one: the sums do not know the number of threads.
-  std::vector<detail::HeadView> views(L * H * N);
-#pragma omp parallel for schedule(dynamic)
-  for (Index n = 0; n < L * H * N; ++n)
-    views[n] = detail::view_head(model, n / (H * N), n % N, n / N % H);
-
   ModelDiagnostics result;
   result.heads.resize(L);
   HeadStatistics all;
   std::vector<std::vector<double>> scores, normalized_scores;
-  for (Index n = 0; n < L * H; ++n) {
-    HeadStatistics head;
-    for (Index b = 0; b < N; ++b) {
-      detail::HeadView& view = views[n * N + b];
-      head += view.statistics;
-      scores.push_back(std::move(view.scores));
-      normalized_scores.push_back(std::move(view.normalized_scores));
+  for (Index l = 0; l < L; ++l) {
+    const std::vector<detail::HeadView> views = detail::view_layer(model, l);
+    for (Index h = 0; h < H; ++h) {
+      HeadStatistics head;
+      for (Index b = 0; b < N; ++b) {
+        const detail::HeadView& view = views[h * N + b];
+        head += view.statistics;
+        scores.push_back({view.sink_score});
+        normalized_scores.push_back({view.normalized_sink_score});
+      }
+      all += head;
+      result.heads[l].push_back(summarize(head));
+      result.dead_heads += head.dead();
     }
-    all += head;
-    result.heads[n / H].push_back(summarize(head));
-    result.dead_heads += head.dead();
   }
   result.all = summarize(all);
   result.sink_score_rate = sink_rate(scores, 1);

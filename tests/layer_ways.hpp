@@ -85,6 +85,12 @@ struct KernelLayers {
     run(&LayerKernels<A>::adamw_step, parameters, working, first_moment, second_moment, gradients,
         pieces, count, rule, inputs, outputs);
   }
+  void row_statistics(RowStatistics* rows, std::uint32_t* live_tiles, const float* weights,
+                      const AttentionShape& shape, const std::int64_t* lengths, Index b,
+                      Index first_row, Index count) const {
+    run(&LayerKernels<A>::row_statistics, rows, live_tiles, weights, shape, lengths, b, first_row,
+        count);
+  }
   void round(A* to, const float* from, Index size) const {
     run(&LayerKernels<A>::round, to, from, size);
   }

@@ -155,6 +155,15 @@ struct PlainBackend {
     std::copy_n(a.weights.data() + weight_offset(shape, b, head, first_row), rows * shape.keys,
                 weights);
   }
+  static void attention_statistics(const AttentionShape& shape, const AttentionRule& rule,
+                                   const AttentionInputs<A, float>& in,
+                                   const AttentionOutputs<A, float>& out, RowStatistics* rows,
+                                   std::uint32_t* live_tiles) {
+    const auto weights = [&](Index b, Index head, Index first, Index count, float* to) {
+      attention_weights(shape, rule, in, out, b, head, first, count, to);
+    };
+    lazy::attention_statistics<float>(shape, in.lengths, weights, rows, live_tiles);
+  }
 
   static void measure_step(StepOutputs* outputs, const float* losses, Index N,
                            const float* gradients, Index size, const StepInputs* inputs) {

@@ -133,6 +133,37 @@ TEMPLATE_TEST_CASE("sink scores by hand", "[diagnostics]", float, double) {
              {0.3541666666666667, 0.33333333333333333, 0.16666666666666667, 0.125, 0.25, 0, 0}));
 }
 
+TEST_CASE("a bit for each tile in which a row has a live entry", "[diagnostics]") {
+  std::vector<double> row(40, 0.0);
+  for (const Index key : {0, 31, 32, 39}) row[key] = 0.25;
+  CHECK(tile_words(32, 1) == 1);
+  CHECK(tile_words(33, 1) == 2);
+  CHECK(tile_words(0) == 0);
+  std::vector<std::uint32_t> tiles(3, ~0u);
+  const RowStatistics s = row_statistics<double>(row, tiles, 1);
+  CHECK(tiles == std::vector<std::uint32_t>{1u | 1u << 31, 1u | 1u << 7, 0});
+  CHECK(s.visible == 40);
+  CHECK(s.live == 4);
+  CHECK(s.mass == 1);
+  CHECK(s.first_key == 0.25);
+  CHECK(s.first_four == 0.25);
+  CHECK(same(s.entropy, 1.3862943611198906));  // log 4
+  row_statistics<double>(row, tiles, 8);       // keys 0-7, 24-31, 32-39
+  CHECK(tiles == std::vector<std::uint32_t>{0b11001, 0, 0});
+}
+
+TEMPLATE_TEST_CASE("the first key's sink score needs no weights", "[diagnostics]", float, double) {
+  const Example<TestType> example = by_hand<TestType>();
+  std::vector<RowStatistics> rows;
+  std::vector<std::uint32_t> tile(1);
+  for (Index r = 0; r < 10; ++r)
+    rows.push_back(row_statistics(
+        std::span<const TestType>(example.weights).subspan(r * 7, example.visible[r]), tile));
+  CHECK(same(first_sink_score(rows, false), 0.125));              // as sink_scores by hand
+  CHECK(same(first_sink_score(rows, true), 0.3541666666666667));  // live rows only
+  CHECK(first_sink_score({}, true) == 0);
+}
+
 TEST_CASE("sink rate is the share above epsilon", "[diagnostics]") {
   const std::vector<std::vector<double>> scores = {{0.4, 0.1}, {0.3, 0.5}, {0.2}, {}};
   CHECK(same(sink_rate(scores, 1), 0.33333333333333333));  // 0.4 of 0.4, 0.3, 0.2: strictly above
@@ -276,6 +307,13 @@ TEST_CASE("attention statistics refuse sizes that do not fit", "[diagnostics]") 
   CHECK_THROWS_AS(statistics({1, 3}, 2, 1), std::invalid_argument);
   CHECK_THROWS_AS(statistics({-1, 2}, 2, 1), std::invalid_argument);
   CHECK_THROWS_AS(statistics({1, 2}, 2, 0), std::invalid_argument);
+  std::vector<std::uint32_t> words(3);
+  CHECK_NOTHROW(row_statistics<double>(four, std::span(words).first(1), 1));
+  CHECK_THROWS_AS(row_statistics<double>(four, {}, 1), std::invalid_argument);
+  const std::vector<RowStatistics> two(2);
+  CHECK_THROWS_AS(head_statistics(two, words), std::invalid_argument);
+  CHECK_THROWS_AS(head_statistics(std::span(two).first(0), words), std::invalid_argument);
+  CHECK_NOTHROW(head_statistics(std::span(two).first(0), std::span(words).first(0)));
   const std::vector<Index> visible = {1, 3};
   CHECK_THROWS_AS(sink_scores(WeightMatrix<double>{four, visible, 2}, true), std::invalid_argument);
 }

@@ -52,6 +52,11 @@ std::map<std::string, std::size_t> launched_by_layers(Index C) {
   way.measure_step(&outputs, x.data(), 4, x.data(), 4, &inputs);
   way.adamw_step(x.data(), rounded.data(), x.data(), x.data(), x.data(), &piece, 1, {}, &inputs,
                  &outputs);
+  const std::vector<float> weights(C);
+  RowStatistics row;
+  std::vector<std::uint32_t> live_tiles(tile_words(C));
+  way.row_statistics(&row, live_tiles.data(), weights.data(), {.batch = 1, .queries = 1, .keys = C},
+                     nullptr, 0, 0, 1);
   way.round(rounded.data(), x.data(), 4);
   return launched;
 }

@@ -46,6 +46,10 @@ void adamw_step(float* parameters, A* working, float* first_moment, float* secon
                 const float* gradients, const UpdatePiece* pieces, Index count,
                 const UpdateRule& rule, const StepInputs* inputs, const StepOutputs* outputs,
                 void* stream);
+void row_statistics(RowStatistics* rows, std::uint32_t* live_tiles, const float* weights,
+                    const AttentionShape& shape, const std::int64_t* lengths, Index b,
+                    Index first_row, Index count, void* stream);
+
 template <class A>
 void round(A* to, const float* from, Index size, void* stream);
 

@@ -25,6 +25,7 @@ const LayerKernels<A>& layers() {
       .cross_entropy = cross_entropy<A>,
       .measure_step = measure_step,
       .adamw_step = adamw_step<A>,
+      .row_statistics = row_statistics,
       .round = round<A>,
       .workspace = workspace,
   };

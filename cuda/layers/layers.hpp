@@ -11,6 +11,7 @@
 
 #include "cuda/lazy_attention.h"
 #include "reference/attention_types.hpp"
+#include "reference/diagnostics.hpp"
 #include "reference/layers.hpp"
 #include "reference/rope.hpp"
 
@@ -67,6 +68,13 @@ struct LayerKernels {
                      const float* gradients, const UpdatePiece* pieces, Index count,
                      const UpdateRule& rule, const StepInputs* inputs, const StepOutputs* outputs,
                      void* stream);
+
+  /// What `row_statistics` of diagnostics.hpp gives for `count` rows from `first_row` of sequence
+  /// `b`, whose weights [count, keys] these are: rows [count], live_tiles [count, words]. Of
+  /// `shape` the batch, the queries and the keys are read; `lengths` [B] null: all keys are valid.
+  void (*row_statistics)(RowStatistics* rows, std::uint32_t* live_tiles, const float* weights,
+                         const AttentionShape& shape, const std::int64_t* lengths, Index b,
+                         Index first_row, Index count, void* stream);
 
   /// to [size] = from, rounded to A.
   void (*round)(A* to, const float* from, Index size, void* stream);

@@ -264,6 +264,9 @@ __device__ inline float exp(float x) {
 __device__ inline float log(float x) {
   return ::logf(x);
 }
+__device__ inline double log(double x) {
+  return ::log(x);
+}
 __device__ inline float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

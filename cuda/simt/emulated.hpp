@@ -243,14 +243,16 @@ T shuffle(const char* name, T value, Where where, From from) {
   });
 }
 
-/// One of the floats within `ulps` units in the last place of `exact`, for the same `x` always the
-/// same one: all that is known of the GPU's function.
-inline float blurred(double exact, float x, int ulps) {
-  const auto nearest = static_cast<float>(exact);
+/// One of the numbers of type T within `ulps` units in the last place of `exact`, for the same `x`
+/// always the same one: all that is known of the GPU's function.
+template <class T, class Exact>
+T blurred(Exact exact, T x, int ulps) {
+  const auto nearest = static_cast<T>(exact);
   if (x == 0 || !std::isnormal(nearest)) return nearest;
-  const std::uint32_t hash = std::bit_cast<std::uint32_t>(x) * 2654435761u >> 16;
-  constexpr float up = std::numeric_limits<float>::infinity();
-  float y = nearest > exact ? std::nextafter(nearest, -up) : nearest;  // the float below `exact`
+  const std::uint32_t hash =
+      std::bit_cast<std::uint32_t>(static_cast<float>(x)) * 2654435761u >> 16;
+  constexpr T up = std::numeric_limits<T>::infinity();
+  T y = nearest > exact ? std::nextafter(nearest, -up) : nearest;  // the one below `exact`
   const int steps = static_cast<int>(hash % (2u * ulps)) - (ulps - 1);
   for (int i = 0; i < steps; ++i) y = std::nextafter(y, up);
   for (int i = 0; i > steps; --i) y = std::nextafter(y, -up);
@@ -441,6 +443,9 @@ inline float exp(float x) {
 }
 inline float log(float x) {
   return x == 1 ? 0 : detail::blurred(std::log(double(x)), x, 1);
+}
+inline double log(double x) {
+  return x == 1 ? 0 : detail::blurred(std::log(static_cast<long double>(x)), x, 1);
 }
 
 /// Two ulp, subnormal results are zero.

@@ -1,6 +1,6 @@
 // Every kernel of the model once, for tools that watch them run (compute-sanitizer): training
-// steps, the third from a recording, decoding of sequences of different lengths, weights. It judges
-// only that what comes out is finite.
+// steps, the third from a recording, decoding of sequences of different lengths, weights and what
+// their rows are reduced to. It judges only that what comes out is finite.
 //
 //   lazy_exercise cuda|emulated
 //
