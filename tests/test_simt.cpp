@@ -70,6 +70,7 @@ TEST_CASE("an access out of bounds by one is found at its line", "[simt]") {
   check_found(more_shared_than_there_is, Fault::out_of_bounds);
   check_found(neighbours_out_of_bounds, Fault::out_of_bounds);
   check_found(misaligned_copy, Fault::misaligned);
+  check_found(misaligned_element, Fault::misaligned);
   check_found(misaligned_neighbours, Fault::misaligned);
   check_found(misaligned_piece, Fault::misaligned);
   check_found(piece_beyond_the_end, Fault::out_of_bounds);

@@ -139,6 +139,12 @@ inline void misaligned_piece(Wrong a) {
   a.out[thread_index()] = unpack<float>(piece)[0];
 }
 
+inline void misaligned_element(Wrong a) {
+  const Global<float> one(reinterpret_cast<float*>(reinterpret_cast<char*>(a.out.checked(0, 2)) + 2),
+                          1);
+  one[blamed(a, 0)] = 1;
+}
+
 inline void piece_beyond_the_end(Wrong a) {
   const Piece piece = load_piece<float>(a.out, blamed(a, 256));
   a.out[thread_index()] = unpack<float>(piece)[0];
