@@ -6,6 +6,7 @@
 
 #include "apps/comparison_report.hpp"
 #include "apps/errors.hpp"
+#include "apps/memory.hpp"
 #include "apps/model_options.hpp"
 #include "apps/progress.hpp"
 #include "apps/run_report.hpp"
@@ -118,10 +119,14 @@ void compare(const CompareOptions& o) {
   }
   const Device device = choose_device(o.device, models);
   const Index batch = o.model.batch.value_or(preset.training.batch);
+  double needed = 0;
   for (const TransformerConfig& model : models)
-    require_memory(device, run_memory(model, batch, device), "this model",
-                   "lower --batch or --context, or choose a smaller --preset");
-  std::cout << "device  " << describe(device) << "\n";
+    needed = std::max(needed, run_memory(model, batch, device));
+  std::cout << "device  " << describe(device) << "\n"
+            << "memory  about " << readable_size(needed) << "\n"
+            << std::flush;
+  require_memory(device, needed, "the largest model",
+                 "lower --batch or --context, or choose a smaller --preset");
   std::error_code error;
   std::filesystem::create_directories(o.out, error);
   if (error)

@@ -1,5 +1,8 @@
 #include "apps/command_train.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -23,6 +26,13 @@ namespace {
 constexpr std::uint64_t default_seed = 1;
 
 volatile std::sig_atomic_t interrupted = 0;  // the signal's number
+volatile std::sig_atomic_t launched = 0;     // by somebody who reads what several processes print
+
+extern "C" void interrupt(int signal) {
+  interrupted = signal;
+  // A launcher that ends its processes no longer reads, and soon kills: nothing may wait for it.
+  if (launched) fcntl(STDOUT_FILENO, F_SETFL, fcntl(STDOUT_FILENO, F_GETFL) | O_NONBLOCK);
+}
 
 // This process's part in a run: all of them compute, the first one alone writes and speaks.
 struct Part {
@@ -93,8 +103,9 @@ void record(RunFolder& folder, Progress& progress, const LogEntry& entry, bool w
 // for the first process.
 void train_until(Run& run, RunFolder* folder, const Part& part, Index last, Index save_every,
                  const Checkpoint& configured) {
-  std::signal(SIGINT, [](int signal) { interrupted = signal; });
-  std::signal(SIGTERM, [](int signal) { interrupted = signal; });
+  launched = part.processes != nullptr;
+  std::signal(SIGINT, interrupt);
+  std::signal(SIGTERM, interrupt);
   const TrainingConfig& training = configured.training;
   Progress progress(run.steps_done(), last, training.batch * configured.model.context);
   if (run.steps_done() == 0) {

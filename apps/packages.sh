@@ -16,7 +16,7 @@ base     CLI11          header:CLI/CLI.hpp                         libcli11-dev 
 base     nlohmann_json  header:nlohmann/json.hpp                   nlohmann-json3-dev   json-devel       nlohmann-json
 base     zlib           header:zlib.h                              zlib1g-dev           zlib-devel       zlib
 mpi      MPI            command:mpirun                             openmpi-bin          openmpi          open-mpi
-mpi      MPI headers    command:mpicxx                             libopenmpi-dev       openmpi-devel    open-mpi
+mpi      MPI headers    header:mpi.h,mpi/mpi.h,openmpi-x86_64/mpi.h  libopenmpi-dev       openmpi-devel    open-mpi
 python   venv           python:ensurepip                           python3-venv         python3          python
 python   headers        python:headers                             python3-dev          python3-devel    python
 clang    clang          command:clang++                            clang                clang            llvm

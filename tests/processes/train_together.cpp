@@ -111,7 +111,8 @@ int main(int argc, char** argv) {
   refused(train("any", shared), "--device auto is for one process");
   // Told to stop, they stop after the same step, and what they did is kept.
   {
-    std::vector<std::string> long_run = train("stopped", shared + on_cpu);
+    std::vector<std::string> long_run =
+        train("stopped", shared + on_cpu + std::vector<std::string>{"--save-every", "1000000"});
     long_run[6] = "1000000";
     Started started(together + long_run);
     for (int n = 0; n < 600 && !mentions(started.out(), "step     3"); ++n)
