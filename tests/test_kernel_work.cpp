@@ -153,19 +153,28 @@ TEST_CASE("the counted work of each rung", "[.][print-work]") {
   }
 }
 
-TEST_CASE("a picture of the products of each tile", "[.][draw-tiles]") {
+TEST_CASE("pictures of the two passes and of the bitmap", "[.][draw-tiles]") {
   const Index T = 384;
   const auto p = sloped_problem(T, 64, 0.05f);
   const auto k = kernel_attention(p, {.rung = "v2", .type = LAZY_BFLOAT16});
   const Index rows = T / strip, columns = T / k.sizes.tile_keys;
-  std::vector<double> products(rows * columns, 0);
+  std::vector<double> visits(rows * columns, 0), bits = visits, products = visits;
   for (Index r = 0; r < rows; ++r)
-    for (Index c = 0; c * k.sizes.tile_keys < (r / 4 + 1) * block; ++c)
-      products[r * columns + c] = k.live_tiles[r * k.sizes.words] >> c & 1 ? 3 : 1;
-  std::ofstream(GOLDEN_DIR "/../../docs/images/live_tiles.svg")
-      << heat_map({.title = "Products of each tile, forward: 1 dead, 3 live",
-                   .x_label = "tile of 64 keys",
-                   .y_label = "tile of 16 queries",
-                   .width = 360},
-                  rows, columns, products);
+    for (Index c = 0; c <= r / 4; ++c) {
+      const Index at = r * columns + c;
+      visits[at] = double(r / 4 - c + 1);
+      bits[at] = double(k.live_tiles[r * k.sizes.words] >> c & 1);
+      products[at] = bits[at] != 0 ? 2 : 0;
+    }
+  const auto draw = [&](const char* name, const char* title, const std::vector<double>& values) {
+    std::ofstream(GOLDEN_DIR "/../../docs/images/" + std::string(name) + ".svg")
+        << heat_map({.title = title,
+                     .x_label = "tile of 64 keys",
+                     .y_label = "tile of 16 queries",
+                     .width = 280},
+                    rows, columns, values);
+  };
+  draw("pass_1", "Pass 1: order of visits", visits);
+  draw("live_tiles", "The bitmap", bits);
+  draw("pass_2", "Pass 2: products", products);
 }
