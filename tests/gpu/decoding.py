@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 
 import kernels
+from clock import interleaved
 
 # name: B, H, Hkv, T, D, W
 CASES = {"decode B 16": (16, 32, 8, 16384, 128, 512), "decode B 1": (1, 16, 16, 4096, 64, 512)}
@@ -72,8 +73,8 @@ def captured(call, gpu):
     return graph.replay
 
 
-def time_case(clock, library, interleaved, name, case, device):
-    """Rows of one case, and what the kernels got wrong there. `interleaved(clock, works)` takes the times."""
+def time_case(clock, library, name, case, device):
+    """Rows of one case, and what the kernels got wrong there."""
     works, facts, faults, caches = {}, {}, [], []
     for contender, dead in ((f"Lazy {DEAD:.0%} dead", DEAD), ("Lazy dense", 0.0)):
         calls = []
