@@ -125,7 +125,7 @@ void compare(const CompareOptions& o) {
   std::cout << "device  " << describe(device) << "\n"
             << "memory  about " << readable_size(needed) << "\n"
             << std::flush;
-  require_memory(device, needed, "the largest model",
+  require_memory(device, needed, "this model",
                  "lower --batch or --context, or choose a smaller --preset");
   std::error_code error;
   std::filesystem::create_directories(o.out, error);
