@@ -1,7 +1,5 @@
 #include "apps/device.hpp"
 
-#include <CLI/CLI.hpp>
-
 #include "apps/errors.hpp"
 #include "apps/memory.hpp"
 #include "cuda/matrix_products.hpp"
@@ -63,20 +61,6 @@ Device asked_for(const DeviceOptions& o, std::span<const TransformerConfig> mode
 }
 
 }  // namespace
-
-void add_device_options(CLI::App& command, DeviceOptions& o) {
-  command
-      .add_option("--device", o.device,
-                  "Where to compute; auto: the GPU if there is one; emulated: the GPU's kernels on "
-                  "the CPU, slowly")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda", "emulated"}))
-      ->capture_default_str();
-  command
-      .add_option("--precision", o.precision,
-                  "Of what lies between two matrix products; bfloat16 on cuda and emulated only")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
-      ->capture_default_str();
-}
 
 Device choose_device(const DeviceOptions& o, std::span<const TransformerConfig> models,
                      bool processes) {

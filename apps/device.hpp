@@ -4,13 +4,10 @@
 #include <span>
 #include <string>
 
+#include "apps/device_options.hpp"
 #include "cuda/cuda_backend.hpp"
 #include "reference/cpu_backend.hpp"
 #include "reference/parameters.hpp"
-
-namespace CLI {
-class App;
-}
 
 namespace lazy {
 
@@ -19,12 +16,6 @@ struct Device {
   bool bfloat16 = false;    // what lies between two matrix products; elsewhere float
   std::string reason = {};  // why `auto` took it; empty where it was asked for
 };
-
-/// The flags --device and --precision.
-struct DeviceOptions {
-  std::string device = "auto", precision = "float32";
-};
-void add_device_options(CLI::App& command, DeviceOptions& options);
 
 /// The device that the options ask for; `auto` is the GPU where there is one that computes all of
 /// `models`, else the CPU. Several `processes` have to say which. Throws UserError for what is not

@@ -1,7 +1,7 @@
 #pragma once
 // The flags of `lazy train`.
 
-#include "apps/device.hpp"
+#include "apps/device_options.hpp"
 #include "apps/model_options.hpp"
 
 namespace lazy {
