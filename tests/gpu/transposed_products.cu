@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <type_traits>
 
+#include "cuda/simt/simt.hpp"
+
 namespace {
 
 constexpr int tiles = 8192, side = 16;  // a warp, a tile of side x side entries
@@ -23,23 +25,9 @@ void check(cudaError_t error, const char* what) {
   std::exit(2);
 }
 
-// As in v2.
+// The library's name of the number format.
 template <class T>
-__device__ void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
-                             std::uint32_t b1) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>)
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-  else
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
+using Format = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, lazy::BFloat16, lazy::Float16>;
 
 // Uniform in [0, 1).
 __device__ float random(std::uint32_t x) {
@@ -75,8 +63,8 @@ __device__ void products(float* sums, const T* left, const T* right, int k, int 
     for (int i = 0; i < k; i += 16) {
       const std::uint32_t a[4] = {pair(left, g, i + 2 * t), pair(left, g + 8, i + 2 * t),
                                   pair(left, g, i + 2 * t + 8), pair(left, g + 8, i + 2 * t + 8)};
-      multiply_add<T>(c, a, pair(right, 8 * n + g, i + 2 * t),
-                      pair(right, 8 * n + g, i + 2 * t + 8));
+      lazy::cuda::multiply_add<Format<T>>(c, a, pair(right, 8 * n + g, i + 2 * t),
+                                          pair(right, 8 * n + g, i + 2 * t + 8));
     }
     for (int e = 0; e < 4; ++e) sums[(g + e / 2 * 8) * side + 8 * n + 2 * t + e % 2] = c[e];
   }
