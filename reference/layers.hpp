@@ -70,14 +70,14 @@ struct StepInputs {
 };
 /// What a step leaves there. The host may ask for several steps' measures at once.
 struct StepMeasures {
-  double loss_sum = 0, squared_norm = 0;
+  double loss_sum, squared_norm;
 };
 inline constexpr int steps_kept = 8;
 struct StepOutputs {
   double loss_sum = 0, squared_norm = 0;  // of the gradient, before clipping
   Index failed_step =
       0;  // the first with a loss or a norm that is not finite; no later one updates
-  StepMeasures kept[steps_kept];  // of the last steps, step n's at n % steps_kept
+  StepMeasures kept[steps_kept] = {};  // of the last steps, step n's at n % steps_kept
 };
 /// Neighbouring parameters that all take weight decay, or all none.
 struct UpdatePiece {
